@@ -1,0 +1,97 @@
+"""Config: every PGEVENTS_* setting of an app, read once into one frozen object."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, get_args, get_origin
+
+from pgevents_push.errors import ConfigurationError
+
+
+def _setting(default: Any, text: str, *, least: float | None = None, off: str = "") -> Any:
+    """Describe a setting: its meaning and how to switch it off go into the README's table, which a test compares."""
+    return field(default=default, metadata={"text": text, "least": least, "off": off})
+
+
+@dataclass(frozen=True)
+class Config:
+    """The settings. In `app.config` each has the prefix `PGEVENTS_` and capital letters."""
+
+    database_url: str | None = _setting(
+        None, "where to listen; a direct URL when the app's own goes through a pooler", off="`None`: the app's database"
+    )
+    install: Literal["auto", "verify", "off"] = _setting(
+        "auto", "what a starting process does about missing triggers", off='`"off"`; `"verify"` only complains'
+    )
+    autostart: bool = _setting(True, "start by itself in a process that serves", off="`False`: call `events.start(app)`")
+    default_schema: str = _setting("public", "the schema of tables named without one")
+    heartbeat_seconds: float = _setting(15.0, "silence after which a stream gets a `sync`", least=0.1)
+    poll_seconds: float = _setting(1.0, "how often the log is read although nothing rang", least=0.01)
+    retry_seconds: float = _setting(2.0, "how long a client waits before it reconnects, ± 50 % jitter", least=0.0)
+    connect_timeout_seconds: float = _setting(10.0, "deadline for a connection to PostgreSQL and for each answer", least=0.1)
+    lock_timeout_seconds: float = _setting(2.0, "how long installing waits for a table's lock, then tries again", least=0.01)
+    max_row_bytes: int = _setting(1_000_000, "larger rows are captured as key and `truncated`", least=1000)
+    max_batch_events: int = _setting(1000, "how many log rows the listener holds at a time", least=1)
+    max_queue_bytes: int = _setting(4_000_000, "what may wait for one slow client; then its stream ends", least=1000)
+    handler_queue_events: int = _setting(10_000, "what may wait for one slow handler; then it misses events, counted", least=1)
+    send_timeout_seconds: float = _setting(10.0, "how long a WebSocket client may take nothing", least=0.1)
+    max_message_bytes: int = _setting(65_536, "the largest message that a WebSocket client may send", least=1000)
+    max_subscriptions: int = _setting(32, "how many tables one connection may subscribe to", least=1)
+    allowed_origins: tuple[str, ...] = _setting(
+        (), "other origins whose pages may open a WebSocket, exactly as the browser sends them", off="`()`"
+    )
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, Any], prefix: str = "PGEVENTS") -> Config:
+        """Read the settings from an app's config.
+
+        :raises ConfigurationError: an unknown key (with the nearest real name) or a bad value.
+        """
+        known = {f"{prefix}_{f.name.upper()}": f for f in fields(cls)}
+        values: dict[str, Any] = {}
+        for key, value in mapping.items():
+            if key in known:
+                values[known[key].name] = _checked(key, value, known[key].type, known[key].metadata["least"])
+            elif key.startswith(f"{prefix}_"):
+                raise ConfigurationError(_unknown(key, list(known)))
+        return cls(**values)
+
+
+def _unknown(key: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(key, known, 1, 0.5)
+    hint = f" Did you mean {near[0]}?" if near else f" The settings are: {', '.join(known)}."
+    return f"Unknown setting {key}.{hint}"
+
+
+def _checked(key: str, value: Any, annotation: Any, least: float | None) -> Any:
+    kind = _KINDS[str(annotation)]
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise ConfigurationError(f"{key} must be one of {', '.join(map(repr, get_args(kind)))}, not {value!r}.")
+        return value
+    if kind is tuple:
+        if isinstance(value, str) or not all(isinstance(item, str) for item in value):
+            raise ConfigurationError(f"{key} must be a list of strings, not {value!r}.")
+        return tuple(value)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        wanted = " or ".join(k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,)))
+        raise ConfigurationError(f"{key} must be {wanted}, not {value!r}.")
+    if least is not None and value < least:
+        raise ConfigurationError(f"{key} must be at least {least:g}, not {value!r}.")
+    return value
+
+
+# Annotations are strings here (PEP 563); this table gives each its runtime check.
+_KINDS: dict[str, Any] = {
+    "str | None": (str, type(None)),
+    'Literal["auto", "verify", "off"]': Literal["auto", "verify", "off"],
+    "bool": bool,
+    "str": str,
+    "float": float,
+    "int": int,
+    "tuple[str, ...]": tuple,
+}

@@ -1,0 +1,98 @@
+"""The snapshot cursor: a position in the stream of committed changes. Parse, format, compare; pure.
+
+A position is a `pg_snapshot` of PostgreSQL: everything visible in it has been delivered, everything else has
+not. No sequence number can say that, because ids are not handed out in commit order. Inside a batch (what
+became visible between two snapshots) a position also needs the second snapshot and the last id delivered.
+
+Text form, safe in headers and URLs: `epoch~snapshot` or `epoch~snapshot~snapshot~id`, where a snapshot is
+`xmin:xmax:xip.xip…` as PostgreSQL prints it, with dots for its commas. The epoch names the cluster, its
+timeline and the installation, so that a cursor of another or a restored database is recognised.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from pgevents_push.errors import CursorError
+
+_EPOCH = re.compile(r"[0-9a-f]{4,32}")
+_SNAPSHOT = re.compile(r"([0-9]{1,20}):([0-9]{1,20}):((?:[0-9]{1,20}(?:\.[0-9]{1,20})*)?)")
+_MAX_XID = 2**64 - 1
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a `pg_snapshot` says: which transactions had ended when it was taken.
+
+    :param xmin: every transaction below it had ended.
+    :param xmax: no transaction from here on had ended.
+    :param xip: those in between that were still running, ascending.
+    """
+
+    xmin: int
+    xmax: int
+    xip: tuple[int, ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Snapshot:
+        """Read PostgreSQL's own text (`10:20:10,14`) or the cursor's (`10:20:10.14`).
+
+        :raises CursorError: the text is not a snapshot.
+        """
+        match = _SNAPSHOT.fullmatch(text.replace(",", "."))
+        if match is None:
+            raise CursorError(f"{text[:80]!r} is not a snapshot")
+        xip = tuple(int(x) for x in match[3].split(".")) if match[3] else ()
+        snapshot = cls(int(match[1]), int(match[2]), xip)
+        snapshot._check()
+        return snapshot
+
+    def _check(self) -> None:
+        ordered = (self.xmin, *self.xip, self.xmax)
+        rising = all(a < b for a, b in zip(self.xip, self.xip[1:], strict=False))
+        if not rising or list(ordered) != sorted(ordered) or self.xmax > _MAX_XID:
+            raise CursorError(f"{self} is not a possible snapshot")
+
+    def __str__(self) -> str:
+        return f"{self.xmin}:{self.xmax}:{','.join(map(str, self.xip))}"
+
+    def sees(self, xid: int) -> bool:
+        """Whether the transaction, once committed, is visible in this snapshot."""
+        return xid < self.xmin or (xid < self.xmax and xid not in self.xip)
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """Everything visible in `snapshot` was delivered; with `until`, so were the first events of the batch
+    between the two snapshots, up to and including the one with `last_id`."""
+
+    epoch: str
+    snapshot: Snapshot
+    until: Snapshot | None = None
+    last_id: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> Cursor:
+        """Read the text form.
+
+        :raises CursorError: the text is not a cursor.
+        """
+        parts = text.split("~")
+        if len(parts) not in (2, 4) or not _EPOCH.fullmatch(parts[0]):
+            raise CursorError(f"{text[:80]!r} is not a cursor")
+        if len(parts) == 2:
+            return cls(parts[0], Snapshot.parse(parts[1]))
+        if not re.fullmatch(r"[0-9]{1,19}", parts[3]):
+            raise CursorError(f"{text[:80]!r} is not a cursor")
+        return cls(parts[0], Snapshot.parse(parts[1]), Snapshot.parse(parts[2]), int(parts[3]))
+
+    def __str__(self) -> str:
+        head = f"{self.epoch}~{self.snapshot}"
+        tail = f"~{self.until}~{self.last_id}" if self.until else ""
+        return (head + tail).replace(",", ".")
+
+
+def inside_batch(epoch: str, start: Snapshot, until: Snapshot) -> str:
+    """Return the part that all cursors inside one batch share; append an event's id to it."""
+    return f"{epoch}~{start}~{until}~".replace(",", ".")

@@ -1,0 +1,99 @@
+"""The exceptions of this package: each docstring is the default message and names the remedy."""
+
+from __future__ import annotations
+
+
+class PGEventsError(Exception):
+    """Something in pgevents_push went wrong."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or " ".join((self.__doc__ or "").split()))
+
+
+class ConfigurationError(PGEventsError):
+    """The configuration is wrong. See the settings table in the README."""
+
+
+class DatabaseError(ConfigurationError):
+    """No PostgreSQL database is configured. Set SQLALCHEMY_DATABASE_URI or PGEVENTS_DATABASE_URL."""
+
+
+class TargetError(ConfigurationError):
+    """A handler or expose() takes a model class, a Table or a "schema.table" string."""
+
+
+class ExposureError(ConfigurationError):
+    """expose() needs authorize= (who may stream this table) or public=True (everybody may)."""
+
+
+class ServerError(PGEventsError):
+    """This server cannot hold streams open. Use gunicorn -k gevent, gthread, or gevent.pywsgi after patching."""
+
+
+class InstallError(PGEventsError):
+    """The triggers could not be installed. Run `flask pgevents status` to see what is missing."""
+
+
+class NotInstalledError(InstallError):
+    """The triggers are missing or out of date, and PGEVENTS_INSTALL forbids to touch them.
+    Run `flask pgevents install` as a role that owns the tables."""
+
+
+class ConnectionLost(PGEventsError):
+    """The connection to PostgreSQL is gone or did not answer in time."""
+
+
+class CursorError(PGEventsError):
+    """The text is not a cursor of pgevents_push."""
+
+
+class RequestError(PGEventsError):
+    """The request cannot be answered."""
+
+    # The caller's fault, unlike everything above: it becomes problem+json or a WebSocket error message.
+    status = 400
+    title = "Bad request"
+
+    def __init__(self, message: str | None = None, *, retry_after: int | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class BadParameter(RequestError):
+    """A parameter is wrong."""
+
+
+class Unauthorized(RequestError):
+    """You must sign in to stream this table."""
+
+    status = 401
+    title = "Unauthorized"
+
+
+class Forbidden(RequestError):
+    """You may not stream this table."""
+
+    status = 403
+    title = "Forbidden"
+
+
+class NotExposed(RequestError):
+    """No such table is exposed here."""
+
+    # One text for hidden and unknown tables: the answer must not tell which tables exist.
+    status = 404
+    title = "Not found"
+
+
+class NotAcceptable(RequestError):
+    """This resource is a text/event-stream; the Accept header excludes it."""
+
+    status = 406
+    title = "Not acceptable"
+
+
+class Unavailable(RequestError):
+    """The server cannot take another stream now."""
+
+    status = 503
+    title = "Service unavailable"

@@ -1,0 +1,207 @@
+"""ChangeEvent: one committed change of one row. The only thing that travels between the rooms.
+
+The row stays the JSON text that PostgreSQL made; it is decoded only where somebody looks into it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from decimal import Decimal
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple, cast, get_args
+
+from pgevents_push.errors import TargetError
+
+try:
+    import orjson
+except ImportError:  # the extra `fast` is not installed
+    orjson = None
+
+ChangeType = Literal["insert", "update", "delete", "truncate"]
+CHANGE_TYPES: tuple[ChangeType, ...] = get_args(ChangeType)
+
+_NAME_PART = re.compile(r'"((?:[^"]|"")+)"|([^".]+)')
+# orjson reads integers of 2**64 and more as floats and refuses lone surrogates: leave those to the exact path.
+_NEEDS_EXACT = re.compile(r"[0-9][0-9.]{15}|\\u[dD]|[0-9][eE]")
+
+
+class TableName(NamedTuple):
+    """A table as PostgreSQL knows it: exact names, no folding of case."""
+
+    schema: str
+    name: str
+
+    @classmethod
+    def parse(cls, text: str, default_schema: str = "public") -> TableName:
+        """Read `table`, `schema.table` or, when a name contains a dot, `"my.schema"."my.table"`.
+
+        :raises TargetError: the text is not a table name.
+        """
+        parts = [quoted.replace('""', '"') or plain for quoted, plain in _NAME_PART.findall(text)]
+        spelled = [match.group(0) for match in _NAME_PART.finditer(text)]
+        if ".".join(spelled) != text or not 1 <= len(parts) <= 2 or "\0" in text:
+            raise TargetError(f'{text[:200]!r} is not a table name: write "table" or "schema.table".')
+        return cls(parts[0], parts[1]) if len(parts) == 2 else cls(default_schema, parts[0])
+
+    def __str__(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+
+def _exact_number(text: str) -> float | Decimal:
+    """A fraction becomes a float only when the float says the same number; otherwise it stays a Decimal."""
+    number, exact = float(text), Decimal(text)
+    return number if Decimal(repr(number)) == exact else exact
+
+
+def decode(text: str) -> Any:
+    """Decode JSON text without losing a digit: see the README, "Numbers"."""
+    if orjson is not None and not _NEEDS_EXACT.search(text):
+        return orjson.loads(text)
+    return json.loads(text, parse_float=_exact_number)
+
+
+class ChangeEvent:
+    """One committed change. Immutable; every handler gets an object of its own.
+
+    `id` (str) is unique in its database, for de-duplication. `type` is "insert", "update", "delete" or
+    "truncate". `last` is True on the last event of its transaction. `cursor` (str) is the position right
+    after this event. `truncated` is True when the row was over PGEVENTS_MAX_ROW_BYTES and only the key is
+    known. `at` is the clock time of the change; `committed_at` that of the last change of the transaction,
+    the nearest to its commit that PostgreSQL tells without track_commit_timestamp.
+    """
+
+    __slots__ = (
+        "_decoded", "actor_text", "at_text", "changed_json", "committed_at_text", "cursor", "id", "last",
+        "loader", "old_json", "old_pk_json", "pk_json", "row_json", "schema", "table", "truncated", "tx", "type",
+    )  # fmt: skip
+
+    id: str
+    type: ChangeType
+    schema: str
+    table: str
+    tx: str
+    last: bool
+    at_text: str
+    committed_at_text: str
+    cursor: str
+    pk_json: str
+    old_pk_json: str | None
+    row_json: str | None
+    old_json: str | None
+    changed_json: str
+    actor_text: str | None
+    truncated: bool
+    loader: Callable[[ChangeEvent], Any] | None
+    _decoded: dict[str, Any]
+
+    def __init__(
+        self,
+        *,
+        id: str,
+        type: ChangeType,
+        schema: str,
+        table: str,
+        tx: str,
+        last: bool,
+        at_text: str,
+        cursor: str,
+        committed_at_text: str | None = None,
+        pk_json: str = "{}",
+        old_pk_json: str | None = None,
+        row_json: str | None = None,
+        old_json: str | None = None,
+        changed_json: str = "[]",
+        actor_text: str | None = None,
+        truncated: bool = False,
+        loader: Callable[[ChangeEvent], Any] | None = None,
+    ) -> None:
+        values = {name: value for name, value in locals().items() if name in self.__slots__}
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "committed_at_text", committed_at_text or at_text)
+        object.__setattr__(self, "_decoded", {})
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"ChangeEvent is immutable: {name!r} cannot be set")
+
+    def __repr__(self) -> str:
+        # The key only: rows do not belong into logs.
+        return f"<ChangeEvent {self.id} {self.type} {self.schema}.{self.table} {self.pk_json}>"
+
+    def replace(self, **changes: Any) -> ChangeEvent:
+        """Return a copy with its own decoded values, some attributes changed."""
+        kept = {name: getattr(self, name) for name in self.__slots__ if name != "_decoded"}
+        return ChangeEvent(**{**kept, **changes})
+
+    def _json(self, name: str) -> Any:
+        if name not in self._decoded:
+            text = getattr(self, name)
+            self._decoded[name] = None if text is None else decode(text)
+        return self._decoded[name]
+
+    @property
+    def table_name(self) -> TableName:
+        return TableName(self.schema, self.table)
+
+    @property
+    def pk(self) -> dict[str, Any]:
+        """The primary key by column, after the change; empty for truncate and for tables without a key."""
+        return cast("dict[str, Any]", self._json("pk_json"))
+
+    @property
+    def old_pk(self) -> dict[str, Any] | None:
+        """The key before an update that changed it, else None."""
+        return cast("dict[str, Any] | None", self._json("old_pk_json"))
+
+    @property
+    def row(self) -> dict[str, Any] | None:
+        """The new row; None for delete and truncate, and when `truncated`."""
+        return cast("dict[str, Any] | None", self._json("row_json"))
+
+    @property
+    def old(self) -> dict[str, Any] | None:
+        """For update the old values of the changed columns, for delete the old row, else None.
+        In a table without a primary key an update carries the whole old row."""
+        return cast("dict[str, Any] | None", self._json("old_json"))
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """The names of the columns that an update really changed."""
+        return tuple(self._json("changed_json"))
+
+    @property
+    def actor(self) -> Mapping[str, Any]:
+        """What the writer put into the `pgevents.actor` setting; {"raw": text} when that is no JSON object."""
+        if "actor" not in self._decoded:
+            self._decoded["actor"] = MappingProxyType(_actor(self.actor_text))
+        return cast("Mapping[str, Any]", self._decoded["actor"])
+
+    @property
+    def at(self) -> datetime:
+        return datetime.fromisoformat(self.at_text)
+
+    @property
+    def committed_at(self) -> datetime:
+        return datetime.fromisoformat(self.committed_at_text)
+
+    def load(self) -> Any:
+        """Return the ORM instance as it is in the database now, or None when the row is gone.
+
+        :raises TargetError: the handler's target has no model.
+        """
+        if self.loader is None:
+            raise TargetError(f"{self.schema}.{self.table} has no model: load() works where a model maps the table.")
+        return self.loader(self)
+
+
+def _actor(text: str | None) -> dict[str, Any]:
+    if not text:
+        return {}
+    try:
+        value = decode(text)
+    except ValueError:
+        value = None
+    return value if isinstance(value, dict) else {"raw": text}

@@ -1,0 +1,240 @@
+"""The only file that names gevent: spawning, sleeping and waiting, in greenlets or in threads.
+
+Locks, conditions and queues need no wrapper: those of `threading` are made cooperative by gevent's
+`monkey.patch_all()`, if they are created after it. So nothing here, and nothing above, creates one at import.
+"""
+
+from __future__ import annotations
+
+import _socket
+import os
+import select
+import socket
+import ssl
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
+from typing import Any, Protocol, TypeVar
+
+import gevent
+import gevent.hub
+import gevent.select
+from gevent import monkey
+
+from pgevents_push.errors import ConnectionLost
+
+T = TypeVar("T")
+
+
+class Task(Protocol):
+    """A running greenlet or thread."""
+
+    def join(self, timeout: float | None = None) -> Any: ...
+
+
+def cooperative() -> bool:
+    """Whether this process runs on gevent: its sockets and threads are patched."""
+    return bool(monkey.is_module_patched("socket") and monkey.is_module_patched("threading"))
+
+
+def half_patched() -> bool:
+    """Whether gevent patched sockets but not threads, or the other way round: nothing works then."""
+    return bool(monkey.is_module_patched("socket") != monkey.is_module_patched("threading"))
+
+
+def spawn(function: Callable[..., object], *args: object, name: str) -> Task:
+    """Run a function in a greenlet or, in a process without gevent, in a daemon thread."""
+    if cooperative():
+        greenlet = gevent.spawn(function, *args)
+        greenlet.name = name
+        return greenlet
+    thread = threading.Thread(target=function, args=args, name=name, daemon=True)
+    thread.start()
+    return thread
+
+
+def sleep(seconds: float) -> None:
+    """Sleep without stopping other greenlets."""
+    if cooperative():
+        gevent.sleep(seconds)
+    else:
+        time.sleep(seconds)
+
+
+def run_blocking(function: Callable[..., T], *args: Any) -> T:
+    """Run a function that blocks (plain psycopg2) without stopping the hub: in a real thread under gevent."""
+    if cooperative():
+        result: T = gevent.get_hub().threadpool.apply(function, args)
+        return result
+    return function(*args)
+
+
+def wait_any(read: Sequence[int], write: Sequence[int] = (), timeout: float | None = None) -> set[int]:
+    """Wait until one of the file descriptors is ready; return the ready ones, none after the timeout (seconds)."""
+    poller: Any = gevent.select.poll() if cooperative() else select.poll()
+    for fd in read:
+        poller.register(fd, select.POLLIN)
+    for fd in write:
+        poller.register(fd, select.POLLOUT)
+    milliseconds = None if timeout is None else max(0, round(timeout * 1000))
+    return {fd for fd, _ in poller.poll(milliseconds)}
+
+
+class Wake:
+    """A flag that wakes a waiter in `wait_any`: a pipe, so that it is waited for beside sockets."""
+
+    def __init__(self) -> None:
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._read, False)
+        os.set_blocking(self._write, False)
+
+    def fileno(self) -> int:
+        return self._read
+
+    def set(self) -> None:
+        try:
+            os.write(self._write, b"!")
+        except (BlockingIOError, OSError):
+            pass  # full: it is set already; closed: nobody waits
+
+    def clear(self) -> None:
+        try:
+            while os.read(self._read, 512):
+                pass
+        except (BlockingIOError, OSError):
+            pass
+
+    def close(self) -> None:
+        for fd in (self._read, self._write):
+            try:
+                os.close(fd)
+            except OSError:
+                pass
+        self._read = self._write = -1
+
+
+def raw_socket(sock: Any) -> Any:
+    """The plain socket below a gevent socket: its calls return at once instead of waiting."""
+    return getattr(sock, "_sock", sock)
+
+
+def is_tls(sock: Any) -> bool:
+    """Whether the bytes of this socket are encrypted in this process, so that nobody may go below it."""
+    return isinstance(sock, ssl.SSLSocket) or type(sock).__name__ == "SSLSocket"
+
+
+def send_all(sock: Any, data: bytes, timeout: float) -> None:
+    """Send all the bytes, or fail.
+
+    :raises ConnectionLost: the peer took nothing for `timeout` seconds.
+    :raises OSError: the socket is closed.
+    """
+    if is_tls(sock):
+        sock.sendall(data)  # no way below TLS: the caller's cap on queued bytes is the deadline then
+        return
+    raw, rest = raw_socket(sock), memoryview(data)
+    while rest:
+        try:
+            rest = rest[raw.send(rest, socket.MSG_DONTWAIT) :]
+        except BlockingIOError:
+            if not wait_any((), (raw.fileno(),), timeout):
+                raise ConnectionLost(f"the client took nothing for {timeout:g} s") from None
+
+
+def peer_gone(sock: Any) -> bool | None:
+    """Look whether the peer closed: True, False (nothing to read), or None (it sent something: cannot tell)."""
+    try:
+        data = raw_socket(sock).recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return None if data else True
+
+
+def watch_departure(sock: Any, callback: Callable[[], None]) -> Callable[[], None]:
+    """Call back once when the peer of an otherwise silent socket leaves; return how to stop watching.
+
+    A stream that only writes learns of a closed peer with its second write at the earliest; this tells at once.
+    """
+    if is_tls(sock):
+        return lambda: None
+    return _watch_greenlet(sock, callback) if cooperative() else _departures().watch(sock, callback)
+
+
+def _watch_greenlet(sock: Any, callback: Callable[[], None]) -> Callable[[], None]:
+    watcher = gevent.get_hub().loop.io(raw_socket(sock).fileno(), 1)  # 1: readable
+
+    def look() -> None:
+        gone = peer_gone(sock)
+        if gone is False:
+            return
+        watcher.stop()
+        if gone:
+            callback()
+
+    watcher.start(look)
+
+    def stop() -> None:
+        watcher.stop()
+        watcher.close()
+
+    return stop
+
+
+class _Departures:
+    """One thread that watches the sockets of all streams in a process without gevent."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self._epoll = select.epoll()
+        self._watched: dict[int, tuple[Any, Callable[[], None]]] = {}
+        spawn(self._run, name="pgevents-departures")
+
+    def watch(self, sock: Any, callback: Callable[[], None]) -> Callable[[], None]:
+        fd = sock.fileno()
+        self._watched[fd] = (sock, callback)
+        # One-shot: a socket with unread bytes would otherwise wake the thread for ever.
+        self._epoll.register(fd, select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLONESHOT)
+
+        def stop() -> None:
+            if self._watched.pop(fd, None) is not None:
+                try:
+                    self._epoll.unregister(fd)
+                except (OSError, ValueError):
+                    pass  # closing the socket has unregistered it already
+
+        return stop
+
+    def _run(self) -> None:
+        while True:
+            for fd, _ in self._epoll.poll():
+                sock, callback = self._watched.get(fd, (None, None))
+                if sock is not None and callback is not None and peer_gone(sock):
+                    callback()
+
+
+_departures_of_process: _Departures | None = None
+
+
+def _departures() -> _Departures:
+    global _departures_of_process
+    if _departures_of_process is None or _departures_of_process.pid != os.getpid():
+        _departures_of_process = _Departures()
+    return _departures_of_process
+
+
+def frames() -> Iterator[FrameType]:
+    """Yield the innermost frame of each thread, and of the main greenlet, which gevent may have parked."""
+    yield from sys._current_frames().values()
+    if cooperative():
+        main = gevent.hub.get_hub().parent
+        if main is not None and main.gr_frame is not None:
+            yield main.gr_frame
+
+
+def duplicate(sock: Any) -> Any:
+    """A second handle of the same connection that outlives the server's own."""
+    return _socket.socket(fileno=os.dup(sock.fileno()))
