@@ -50,17 +50,21 @@ class TableName(NamedTuple):
         return f"{self.schema}.{self.name}"
 
 
-def _exact_number(text: str) -> float | Decimal:
+def exact_number(text: str) -> float | Decimal:
     """A fraction becomes a float only when the float says the same number; otherwise it stays a Decimal."""
     number, exact = float(text), Decimal(text)
     return number if Decimal(repr(number)) == exact else exact
+
+
+def _exact_integer(text: str) -> int | Decimal:
+    return int(text) if len(text) < 4000 else Decimal(text)  # int() refuses more than 4,300 digits
 
 
 def decode(text: str) -> Any:
     """Decode JSON text without losing a digit: see the README, "Numbers"."""
     if orjson is not None and not _NEEDS_EXACT.search(text):
         return orjson.loads(text)
-    return json.loads(text, parse_float=_exact_number)
+    return json.loads(text, parse_int=_exact_integer, parse_float=exact_number)
 
 
 class ChangeEvent:

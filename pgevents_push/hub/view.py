@@ -15,13 +15,15 @@ class View:
     Frozen and hashable: subscribers with equal views are one group, and what `encode` returns for an event
     is made once and shared by all of them. `label` is for encoders that mark their frames (the WebSocket's `ref`).
 
-    :param columns: the columns that may leave the process; None for all of them.
+    :param columns: the columns of rows that this subscription sees; None for all of them.
+    :param exposed: the columns that may leave the process at all, which bounds the key; None for all of them.
     :param encode: returns the frame of an event, or None when nothing in this view changed.
     """
 
     table: TableName
     types: frozenset[ChangeType]
     columns: frozenset[str] | None
+    exposed: frozenset[str] | None
     encode: Callable[[ChangeEvent, View], bytes | None]
     label: str = ""
 

@@ -1,0 +1,91 @@
+"""What a browser gets of a change: the JSON object, cut down to the columns of a view; pure.
+
+The texts are PostgreSQL's own and pass through unread. Columns are cut out of them, not decoded, so that
+no digit, order or spelling changes on the way; the one exception are numbers that JavaScript would
+garble, which become strings (README, "Numbers").
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from decimal import Decimal
+from json.decoder import scanstring
+
+from pgevents_push.event import ChangeEvent, decode, exact_number
+from pgevents_push.hub import View
+
+# A cheap look for what might not fit a double: 16 digits in a row, or an exponent of two digits.
+_SUSPICIOUS = re.compile(r"[0-9][0-9.]{15}|[0-9][eE][+-]?[0-9]{2}")
+_MAX_SAFE_INTEGER = 2**53 - 1  # ECMA-262, Number.MAX_SAFE_INTEGER
+_SPACE = re.compile(r"[ \t\n\r]*")
+_raw_value = json.JSONDecoder(parse_int=str, parse_float=str).raw_decode
+
+
+def change_json(event: ChangeEvent, view: View) -> str | None:
+    """Return the object as JSON text; None when an update changed nothing that this view shows."""
+    changed = _visible_names(event.changed_json, view.columns)
+    if event.type == "update" and changed == "[]" and not event.truncated and event.old_pk_json is None:
+        return None
+    row, old = _pick(event.row_json, view.columns), _pick(event.old_json, view.columns)
+    parts = [
+        f'{{"id":"{event.id}","type":"{event.type}","schema":{json.dumps(event.schema)}',
+        f'"table":{json.dumps(event.table)},"pk":{_pick(event.pk_json, view.exposed)}',
+    ]
+    if event.old_pk_json is not None:
+        parts.append(f'"old_pk":{_pick(event.old_pk_json, view.exposed)}')
+    parts.append(f'"row":{row or "null"},"old":{old or "null"},"changed":{changed},"tx":"{event.tx}"')
+    if event.truncated:
+        parts.append('"truncated":true')
+    parts.append(f'"last":{"true" if event.last else "false"},"at":"{event.at_text}"}}')
+    return ",".join(parts)
+
+
+def _pick(text: str | None, columns: frozenset[str] | None) -> str | None:
+    if text is None:
+        return None
+    if columns is not None:
+        kept = (raw for name, raw in _members(text) if name in columns)
+        text = f"{{{','.join(kept)}}}"
+    return _safe_for_javascript(text) if _SUSPICIOUS.search(text) else text
+
+
+def _members(text: str) -> list[tuple[str, str]]:
+    """Split a JSON object into (name, `"name":value` as spelled), without decoding the values."""
+    members, at = [], _skip(text, text.index("{") + 1)
+    while text[at] != "}":
+        start = at
+        name, at = scanstring(text, at + 1)
+        at = _skip(text, text.index(":", at) + 1)
+        _, at = _raw_value(text, at)
+        members.append((name, text[start:at]))
+        at = _skip(text, at)
+        at = _skip(text, at + 1) if text[at] == "," else at
+    return members
+
+
+def _skip(text: str, at: int) -> int:
+    match = _SPACE.match(text, at)
+    return match.end() if match else at
+
+
+def _visible_names(changed: str, columns: frozenset[str] | None) -> str:
+    if columns is None or changed == "[]":
+        return changed
+    return json.dumps([name for name in decode(changed) if name in columns], separators=(",", ":"))
+
+
+def _safe_for_javascript(text: str) -> str:
+    value = json.loads(text, parse_int=_integer, parse_float=_fraction)
+    # ASCII only: a json column may hold a lone surrogate, which no encoder takes unescaped.
+    return json.dumps(value, separators=(",", ":"))
+
+
+def _integer(text: str) -> int | str:
+    fits = len(text) <= 17 and abs(int(text)) <= _MAX_SAFE_INTEGER
+    return int(text) if fits else text
+
+
+def _fraction(text: str) -> float | str:
+    number = exact_number(text)
+    return text if isinstance(number, Decimal) else number

@@ -1,0 +1,32 @@
+"""Why streams end, named once: the `bye` of SSE and the close code of WebSocket."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pgevents_push.hub import CloseReason
+
+
+@dataclass(frozen=True)
+class Closing:
+    """How an end is told: `reason` in SSE's `bye`, `code` of the WebSocket close (RFC 6455, 7.4, and IANA's
+    registry for 1012), and whether the client should come back at once rather than after its usual delay."""
+
+    reason: str
+    code: int
+
+
+CLOSINGS: dict[CloseReason, Closing] = {
+    "overflow": Closing("slow", 4408),
+    "departed": Closing("departed", 1001),
+    "shutdown": Closing("shutdown", 1012),
+    "failed": Closing("failed", 1011),
+}
+
+
+def jittered_milliseconds(seconds: float, chance: Callable[[], float] = random.random) -> int:
+    """Return a reconnect delay between half and one and a half of `seconds`: a thousand clients that lost one
+    server must not come back in the same instant."""
+    return round(seconds * 1000 * (0.5 + chance()))
