@@ -25,17 +25,25 @@ class Config:
     install: Literal["auto", "verify", "off"] = _setting(
         "auto", "what a starting process does about missing triggers", off='`"off"`; `"verify"` only complains'
     )
-    autostart: bool = _setting(True, "start by itself in a process that serves", off="`False`: call `events.start(app)`")
+    autostart: bool = _setting(
+        True, "start by itself in a process that serves", off="`False`: call `events.start(app)`"
+    )
     default_schema: str = _setting("public", "the schema of tables named without one")
     heartbeat_seconds: float = _setting(15.0, "silence after which a stream gets a `sync`", least=0.1)
     poll_seconds: float = _setting(1.0, "how often the log is read although nothing rang", least=0.01)
     retry_seconds: float = _setting(2.0, "how long a client waits before it reconnects, ± 50 % jitter", least=0.0)
-    connect_timeout_seconds: float = _setting(10.0, "deadline for a connection to PostgreSQL and for each answer", least=0.1)
-    lock_timeout_seconds: float = _setting(2.0, "how long installing waits for a table's lock, then tries again", least=0.01)
+    connect_timeout_seconds: float = _setting(
+        10.0, "deadline for a connection to PostgreSQL and for each answer", least=0.1
+    )
+    lock_timeout_seconds: float = _setting(
+        2.0, "how long installing waits for a table's lock, then tries again", least=0.01
+    )
     max_row_bytes: int = _setting(1_000_000, "larger rows are captured as key and `truncated`", least=1000)
     max_batch_events: int = _setting(1000, "how many log rows the listener holds at a time", least=1)
     max_queue_bytes: int = _setting(4_000_000, "what may wait for one slow client; then its stream ends", least=1000)
-    handler_queue_events: int = _setting(10_000, "what may wait for one slow handler; then it misses events, counted", least=1)
+    handler_queue_events: int = _setting(
+        10_000, "what may wait for one slow handler; then it misses events, counted", least=1
+    )
     send_timeout_seconds: float = _setting(10.0, "how long a WebSocket client may take nothing", least=0.1)
     max_message_bytes: int = _setting(65_536, "the largest message that a WebSocket client may send", least=1000)
     max_subscriptions: int = _setting(32, "how many tables one connection may subscribe to", least=1)

@@ -1,0 +1,109 @@
+"""A private, asynchronous psycopg2 connection: open, ask, wait for a notification, close. Never blocks the hub.
+
+It is waited for with `waiting.wait_any`, so it needs no global psycopg2 wait callback and leaves the app's
+own connections alone. Every wait has a deadline: a server that is frozen or behind a dead network would
+otherwise never be noticed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import psycopg2
+from psycopg2 import extensions
+
+from pgevents_push import waiting
+from pgevents_push.errors import ConnectionLost
+
+Rows = list[tuple[Any, ...]]
+
+# Set by a statement, not by startup options, which poolers refuse. The log is read by its index always: before
+# its first ANALYZE the planner would guess a third of it to be new, and scan; JIT costs more than any such read.
+_SETTINGS = """
+SELECT set_config('TimeZone', 'UTC', false), set_config('enable_seqscan', 'off', false),
+       set_config('jit', 'off', false), set_config('statement_timeout', %s, false)
+"""
+# Linux notices a vanished peer after 10 + 3 * 5 s without our asking; the deadline of each answer is shorter still.
+_KEEPALIVE = {"keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
+
+
+class Connection:
+    """One connection to PostgreSQL, used by one greenlet or thread.
+
+    :param dsn: libpq's connection parameters.
+    :param timeout: seconds within which the server must answer.
+    """
+
+    def __init__(self, dsn: Mapping[str, Any], timeout: float) -> None:
+        self._timeout = timeout
+        self._wake = waiting.Wake()
+        try:
+            parameters = {**_KEEPALIVE, "application_name": "pgevents_push", **dsn}
+            self._connection = psycopg2.connect(**parameters, async_=1)
+            self._finish(time.monotonic() + timeout)
+            self.execute(_SETTINGS, [str(round(timeout * 1000))])
+        except psycopg2.Error as error:
+            self._wake.close()
+            raise ConnectionLost(_first_line(error)) from error
+        except BaseException:
+            self._wake.close()
+            raise
+
+    def _finish(self, deadline: float) -> None:
+        """Drive libpq until it needs nothing more."""
+        while (state := self._connection.poll()) != extensions.POLL_OK:
+            fd = self._connection.fileno()
+            read, write = ((fd,), ()) if state == extensions.POLL_READ else ((), (fd,))
+            left = deadline - time.monotonic()
+            if left <= 0 or not waiting.wait_any(read, write, left):
+                raise ConnectionLost(f"PostgreSQL did not answer within {self._timeout:g} s")
+
+    def execute(self, statement: str, parameters: Sequence[Any] | None = None) -> Rows:
+        """Run one statement and return its rows.
+
+        :raises ConnectionLost: the server is gone, refused the statement, or did not answer in time. The
+            connection must not be used again: nobody knows what state it is in.
+        """
+        try:
+            cursor = self._connection.cursor()
+            cursor.execute(statement, parameters)
+            self._finish(time.monotonic() + self._timeout)
+            return cursor.fetchall() if cursor.description else []
+        except psycopg2.Error as error:
+            raise ConnectionLost(_first_line(error)) from error
+
+    def wait(self, timeout: float) -> bool:
+        """Wait for a notification; return whether one came. Returns early when `interrupt` is called.
+
+        :raises ConnectionLost: the server closed the connection.
+        """
+        try:
+            # libpq may hold a notification that came behind the last result: the socket looks idle then.
+            self._connection.poll()
+            if not self._connection.notifies:
+                waiting.wait_any((self._connection.fileno(), self._wake.fileno()), (), timeout)
+                self._wake.clear()
+                self._connection.poll()
+            rung = bool(self._connection.notifies)
+            self._connection.notifies.clear()  # their payload means nothing: any role may send one
+            return rung
+        except psycopg2.Error as error:
+            raise ConnectionLost(_first_line(error)) from error
+
+    def interrupt(self) -> None:
+        """Make `wait` return; callable from other greenlets and threads."""
+        self._wake.set()
+
+    def close(self) -> None:
+        """Close the connection. Closed already: does nothing."""
+        self._wake.close()
+        try:
+            self._connection.close()
+        except psycopg2.Error:
+            pass
+
+
+def _first_line(error: psycopg2.Error) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,134 @@
+"""Listener: connect, LISTEN, catch up, then live; reconnects for ever. One per process and app."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pgevents_push import waiting
+from pgevents_push.cursor import Cursor
+from pgevents_push.errors import ConnectionLost, PGEventsError
+from pgevents_push.listener.backoff import delay
+from pgevents_push.listener.connection import Connection
+from pgevents_push.listener.doorbell import Doorbell
+from pgevents_push.listener.pulse import Pulse
+from pgevents_push.listener.reader import Batch, read_position, read_since
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Ears:
+    """What a listener needs from outside, and whom it tells.
+
+    :param prepare: run before the log is first read on each new connection: makes sure that it exists.
+    :param on_batch: takes the changes, in order.
+    :param on_idle: called now and then while nothing happens.
+    """
+
+    dsn: Mapping[str, Any]
+    prepare: Callable[[], None]
+    on_batch: Callable[[Batch], None]
+    on_idle: Callable[[], None]
+    poll_seconds: float
+    heartbeat_seconds: float
+    timeout_seconds: float
+    max_batch_events: int
+
+
+class Listener:
+    """The loop. `start` returns at once; `stop` ends it and waits; both may be called twice."""
+
+    def __init__(self, ears: Ears, pulse: Pulse) -> None:
+        self._ears = ears
+        self._pulse = pulse
+        self._cursor: Cursor | None = None
+        self._connection: Connection | None = None
+        self._stopping = False
+        self._task: waiting.Task | None = None
+        self._wake = waiting.Wake()
+
+    def start(self) -> None:
+        """Run in the background. Running already: does nothing."""
+        if self._task is None:
+            self._task = waiting.spawn(self._run, name="pgevents-listener")
+
+    def stop(self, timeout: float = 5.0) -> None:
+        """End the loop and close its connection. Not started, or stopped already: does nothing.
+
+        :param timeout: seconds to wait for a read that is under way.
+        """
+        self._stopping = True
+        self._wake.set()
+        if (connection := self._connection) is not None:
+            connection.interrupt()
+        if self._task is not None:
+            self._task.join(timeout)
+            self._pulse.beat("stopped")
+
+    def _run(self) -> None:
+        attempt = 0
+        while not self._stopping:
+            began = time.monotonic()
+            try:
+                self._listen()
+            except PGEventsError as error:
+                self._after_failure(str(error))
+            except Exception as error:  # the loop's outermost handler: whatever happens, listening goes on
+                log.exception("the listener failed; it reconnects")
+                self._after_failure(f"{type(error).__name__}: {error}")
+            # A connection that held is a fresh start: the delay grows only while attempts fail in a row.
+            attempt = 1 if time.monotonic() - began > 10 else attempt + 1
+            if not self._stopping:
+                waiting.wait_any((self._wake.fileno(),), (), delay(attempt))
+        self._wake.close()
+
+    def _after_failure(self, error: str) -> None:
+        if not self._stopping:
+            self._pulse.beat("reconnecting", error)
+
+    def _listen(self) -> None:
+        ears = self._ears
+        ears.prepare()
+        self._connection = connection = Connection(ears.dsn, ears.timeout_seconds)
+        try:
+            doorbell = Doorbell(connection, ears.poll_seconds)
+            doorbell.hang()
+            self._catch_up(connection)
+            self._stay(connection, doorbell)
+        finally:
+            self._connection = None
+            connection.close()
+
+    def _catch_up(self, connection: Connection) -> None:
+        """The first connection starts from now; a later one from where the last one was lost."""
+        position = read_position(connection.execute)
+        if self._cursor is None or self._cursor.epoch != position.epoch:
+            if self._cursor is not None:
+                log.error("this is another database, or one restored from a backup: going on from its present state")
+            self._cursor = position
+            self._ears.on_batch(Batch((), position))
+        self._read(connection)
+
+    def _stay(self, connection: Connection, doorbell: Doorbell) -> None:
+        checked = 0.0
+        while not self._stopping:
+            if time.monotonic() - checked > self._ears.heartbeat_seconds:
+                self._pulse.beat("listening" if doorbell.is_hanging() else "deaf")
+                checked = time.monotonic()
+            if not doorbell.wait():
+                self._ears.on_idle()
+            if not self._stopping:
+                self._read(connection)
+
+    def _read(self, connection: Connection) -> None:
+        """Read on from the cursor, which moves only once a batch was handed on: a read that fails half-way is
+        continued, not repeated."""
+        if self._cursor is None:
+            raise ConnectionLost("the listener has no position yet")
+        for batch in read_since(connection.execute, self._cursor, self._ears.max_batch_events):
+            self._cursor = batch.cursor
+            self._ears.on_batch(batch)
