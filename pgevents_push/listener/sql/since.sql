@@ -10,10 +10,13 @@
 WITH now AS MATERIALIZED (
     SELECT pg_current_snapshot()::text AS snapshot
 ), tx AS MATERIALIZED (
-    SELECT l.xid, max(l.id) AS last_id, count(*) AS n
-    FROM pgevents.log AS l
-    WHERE l.xid >= (%(xmax)s)::xid8 OR l.xid = ANY ((%(xip)s)::xid8[])
-    GROUP BY l.xid
+    SELECT c.xid, max(c.id) AS last_id, count(*) AS n
+    FROM (
+        SELECT l.xid, l.id FROM pgevents.log AS l WHERE l.xid >= (%(xmax)s)::xid8
+        UNION ALL
+        SELECT l.xid, l.id FROM pgevents.log AS l WHERE l.xid = ANY ((%(xip)s)::xid8[])
+    ) AS c
+    GROUP BY c.xid
 ), fresh AS MATERIALIZED (
     SELECT coalesce(sum(n), 0) AS n FROM tx
 )
@@ -22,7 +25,7 @@ FROM now CROSS JOIN fresh LEFT JOIN LATERAL (
     SELECT l.id, l.xid::text, tx.last_id, l.schema_name, l.table_name, l.type::text,
            l.pk, l.old_pk, l.new_row, l.old_row, l.changed, l.actor, l.truncated,
            to_char(l.at, 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
-    FROM tx JOIN pgevents.log AS l USING (xid)
+    FROM tx CROSS JOIN LATERAL (SELECT * FROM pgevents.log AS r WHERE r.xid = tx.xid ORDER BY r.id) AS l
     WHERE fresh.n <= %(limit)s
     ORDER BY tx.last_id, l.id
 ) AS e ON true

@@ -2,9 +2,12 @@
 -- piece by piece. Here the upper snapshot is a value, so this statement and those after it may run later.
 -- The third column tells the transaction that holds a given event: where an interrupted reading goes on.
 -- Parameters: xmax, xip, until, last_id.
-SELECT l.xid::text, max(l.id), bool_or(l.id = %(last_id)s)
-FROM pgevents.log AS l
-WHERE (l.xid >= (%(xmax)s)::xid8 OR l.xid = ANY ((%(xip)s)::xid8[]))
-  AND pg_visible_in_snapshot(l.xid, (%(until)s)::pg_snapshot)
-GROUP BY l.xid
-ORDER BY max(l.id)
+SELECT c.xid::text, max(c.id), bool_or(c.id = %(last_id)s)
+FROM (
+    SELECT l.xid, l.id FROM pgevents.log AS l WHERE l.xid >= (%(xmax)s)::xid8
+    UNION ALL
+    SELECT l.xid, l.id FROM pgevents.log AS l WHERE l.xid = ANY ((%(xip)s)::xid8[])
+) AS c
+WHERE pg_visible_in_snapshot(c.xid, (%(until)s)::pg_snapshot)
+GROUP BY c.xid
+ORDER BY max(c.id)
