@@ -1,0 +1,44 @@
+"""The app: one database, one blueprint of ours, one line for pgevents_push."""
+
+from __future__ import annotations
+
+import os
+
+from flask import Flask, Response
+
+from demo import handlers  # noqa: F401  declares what is exposed and handled
+from demo.models import db
+from demo.pages import pages
+from pgevents_push import pgevents_bp
+
+# No inline script or style, no other host: what the page needs comes from here.
+CONTENT_SECURITY_POLICY = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+
+
+def create_app() -> Flask:
+    """Build the app for the database in the environment variable DATABASE_URL."""
+    app = Flask(__name__)
+    app.config["SQLALCHEMY_DATABASE_URI"] = database_url()
+    app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {
+        "pool_pre_ping": True,
+        "connect_args": {"options": "-c lock_timeout=5s", "application_name": "demo"},
+    }
+    app.config["DEMO_PSQL"] = os.environ.get("DEMO_PSQL", "psql")
+    db.init_app(app)
+    app.register_blueprint(pgevents_bp)
+    app.register_blueprint(pages)
+    app.after_request(_add_headers)
+    return app
+
+
+def database_url() -> str:
+    """Return DATABASE_URL with the driver named: SQLAlchemy would look for another one."""
+    url = os.environ.get("DATABASE_URL", "postgresql:///postgres")
+    scheme, rest = url.split("://", 1)
+    return f"postgresql+psycopg2://{rest}" if scheme in ("postgres", "postgresql") else url
+
+
+def _add_headers(response: Response) -> Response:
+    response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response
