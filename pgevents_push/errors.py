@@ -14,12 +14,16 @@ class ConfigurationError(PGEventsError):
     """The configuration is wrong. See the settings table in the README."""
 
 
-class DatabaseError(ConfigurationError):
+class DatabaseError(ConfigurationError, RuntimeError):
     """No PostgreSQL database is configured. Set SQLALCHEMY_DATABASE_URI or PGEVENTS_DATABASE_URL."""
 
 
-class TargetError(ConfigurationError):
+class TargetError(ConfigurationError, ValueError):
     """A handler or expose() takes a model class, a Table or a "schema.table" string."""
+
+
+class NotRegisteredError(ConfigurationError, RuntimeError):
+    """This PGEvents has no app yet. Call app.register_blueprint(events.blueprint) or events.init_app(app) first."""
 
 
 class ExposureError(ConfigurationError):

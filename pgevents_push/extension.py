@@ -1,0 +1,156 @@
+"""Runtime: the state of one app in one process: its hub, handlers and listener; starts and stops them."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+from typing import Any
+
+from flask import Flask
+
+from pgevents_push import signals, waiting
+from pgevents_push.captured import Captured
+from pgevents_push.config import Config
+from pgevents_push.database import Database
+from pgevents_push.declarations import Declarations
+from pgevents_push.errors import ServerError
+from pgevents_push.handlers import Dispatcher, Tally
+from pgevents_push.hub import Hub
+from pgevents_push.listener import Batch, Ears, Listener, Pulse, Status
+from pgevents_push.transports.gate import Gate
+
+log = logging.getLogger(__name__)
+
+# What a forked child inherits of its parent's listener. It is kept for ever, because letting go of a
+# connection would say good-bye on a socket that the parent still uses.
+_inherited: list[object] = []
+
+
+class _Running:
+    """What exists only while a process listens."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        config = runtime.config
+        self.pid = os.getpid()
+        self.hub = Hub()
+        self.dispatcher = Dispatcher(runtime.app, runtime.handlers, config.handler_queue_events)
+        self.pulse = Pulse(runtime.listener_changed)
+        ears = Ears(
+            dsn=runtime.database.dsn,
+            prepare=runtime.captured.ensure,
+            on_batch=self._take,
+            on_idle=runtime.captured.look_again,
+            poll_seconds=config.poll_seconds,
+            heartbeat_seconds=config.heartbeat_seconds,
+            timeout_seconds=config.connect_timeout_seconds,
+            max_batch_events=config.max_batch_events,
+        )
+        self.listener = Listener(ears, self.pulse)
+
+    def _take(self, batch: Batch) -> None:
+        self.hub.publish(batch.events, str(batch.cursor))
+        self.dispatcher.dispatch(batch.events)
+
+
+class Runtime:
+    """One app's listener and what hangs on it. `start` and `stop` may be called at any time, in any order."""
+
+    def __init__(self, app: Flask, declarations: Declarations, config: Config, database: Database) -> None:
+        self.app = app
+        self.config = config
+        self.database = database
+        self.captured = Captured(app, declarations, config, database)
+        self._declarations = declarations
+        self._starting = threading.Lock()
+        self._running: _Running | None = None
+        self._stopped = False
+
+    def start(self) -> None:
+        """Listen, in the background. Running in this process already: does nothing. After a fork the child
+        starts anew and leaves its parent's connection alone.
+
+        :raises ServerError: gevent patched one half of this process.
+        """
+        if self._alive() is not None:
+            return
+        if waiting.half_patched():
+            raise ServerError("gevent must patch sockets and threads alike: call gevent.monkey.patch_all(), first of all.")
+        with self._starting:
+            if self._alive() is None:
+                if self._running is not None:
+                    _inherited.append(self._running)
+                self._running = running = _Running(self)
+                self._stopped = False
+                running.listener.start()
+                atexit.register(self.stop)
+
+    def stop(self) -> None:
+        """End all streams with a `bye`, the handlers after the event that each is handling, and the listener.
+        Not running: does nothing."""
+        running, self._stopped = self._alive(), True
+        if running is None:
+            return
+        self._running = None
+        atexit.unregister(self.stop)
+        running.hub.close("shutdown")
+        running.listener.stop()
+        running.dispatcher.stop()
+
+    def on_request(self) -> None:
+        """Start with the first request, where the server gave no earlier sign. A stopped runtime stays stopped,
+        and a test client of an app under test starts nothing."""
+        if self.config.autostart and not self._stopped and not self.app.testing:
+            self.start()
+
+    def _alive(self) -> _Running | None:
+        running = self._running
+        return running if running is not None and running.pid == os.getpid() else None
+
+    @property
+    def hub(self) -> Hub:
+        """The hub of this process; starts listening, because a stream needs it.
+
+        :raises ServerError: the runtime was stopped: this process is going away.
+        """
+        if self._stopped:
+            raise ServerError("This process is stopping.")
+        self.start()
+        assert self._running is not None
+        return self._running.hub
+
+    @property
+    def gate(self) -> Gate:
+        return self.captured.gate
+
+    def handlers(self) -> Any:
+        return self.captured.handlers()
+
+    def declared(self) -> None:
+        """Something was declared: notice it now, also while running."""
+        self.captured.forget()
+
+    def listener_changed(self, status: Status, error: str | None) -> None:
+        signals.listener_changed.send(self.app, status=status, error=error)
+
+    @property
+    def status(self) -> Status:
+        """The listener's health in a word; "stopped" where it does not run."""
+        running = self._alive()
+        return "stopped" if running is None else running.pulse.status
+
+    def report(self) -> dict[str, Any]:
+        """What /pgevents/health tells: nothing that an outsider may not know."""
+        running = self._alive()
+        hub = None if running is None else running.hub
+        return {
+            "status": self.status,
+            "cursor": None if hub is None else hub.cursor,
+            "connections": 0 if hub is None else hub.connections,
+        }
+
+    def tallies(self) -> list[Tally]:
+        """How each handler of this process is doing."""
+        running = self._alive()
+        return [] if running is None else running.dispatcher.tallies()

@@ -1,0 +1,190 @@
+"""Handlers: functions of the app that run on a change, each in a queue and a greenlet (or thread) of its own."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+from flask import Flask, current_app
+
+from pgevents_push import signals, waiting
+from pgevents_push.capture import Target
+from pgevents_push.event import ChangeEvent, ChangeType
+
+log = logging.getLogger(__name__)
+
+Function = Callable[[ChangeEvent], object]
+When = Callable[[ChangeEvent], object]
+
+
+@dataclass(frozen=True)
+class Handler:
+    """One function and what it wants.
+
+    :param columns: for updates: only when one of these really changed.
+    :param when: only when this says so of the event.
+    """
+
+    function: Function
+    target: Target
+    types: frozenset[ChangeType]
+    columns: frozenset[str] | None = None
+    when: When | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.function.__module__}.{getattr(self.function, '__qualname__', repr(self.function))}"
+
+    def concerns(self, event: ChangeEvent) -> bool:
+        """Whether table and type match: cheap, looks at nothing of the row."""
+        return event.type in self.types and event.table_name == self.target.name
+
+    def wants(self, event: ChangeEvent) -> bool:
+        """Whether the changed columns and `when` match too."""
+        if self.columns is not None and event.type == "update" and self.columns.isdisjoint(event.changed):
+            return False
+        return self.when is None or bool(self.when(event))
+
+
+@dataclass
+class Tally:
+    """How one handler is doing, for people."""
+
+    handler: str
+    counts: Counter[str] = field(default_factory=Counter)
+    last_error: str | None = None
+
+
+class Runner:
+    """Runs one handler, event after event, so that it keeps their order and holds up nobody else."""
+
+    def __init__(self, app: Flask, handler: Handler, most: int) -> None:
+        self.tally = Tally(handler.name)
+        self._app = app
+        self._handler = handler
+        self._most = most
+        self._queue: deque[ChangeEvent] = deque()
+        self._changed = threading.Condition(threading.Lock())
+        self._stopping = False
+        self._task = waiting.spawn(self._run, name=f"pgevents-handler {handler.name}")
+
+    def put(self, event: ChangeEvent) -> None:
+        """Queue an event. A handler that is too far behind misses it, which is logged, counted and signalled."""
+        with self._changed:
+            full = len(self._queue) >= self._most
+            if not full:
+                self._queue.append(event)
+                self._changed.notify()
+        if full:
+            self._overflow(event)
+
+    def _overflow(self, event: ChangeEvent) -> None:
+        self.tally.counts["missed"] += 1
+        if self.tally.counts["missed"] == 1:
+            log.error("handler %s is %d events behind and misses event %s", self._handler.name, self._most, event.id)
+        signals.handler_overflowed.send(self._app, event=event, handler=self._handler.name)
+
+    def stop(self) -> None:
+        """End after the event that is being handled."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+
+    def join(self, timeout: float) -> None:
+        self._task.join(timeout)
+
+    def _run(self) -> None:
+        while (event := self._next()) is not None:
+            try:
+                self._call(event)
+            except BaseException as error:  # also SystemExit and gevent.Timeout: the next event has its own chance
+                self._failed(event, error)
+
+    def _next(self) -> ChangeEvent | None:
+        with self._changed:
+            while not self._queue and not self._stopping:
+                self._changed.wait()
+            return None if self._stopping else self._queue.popleft()
+
+    def _call(self, event: ChangeEvent) -> None:
+        # A copy of its own: what a handler does to event.row stays with that handler.
+        own = event.replace(loader=_loader(self._handler.target))
+        with self._app.app_context():  # leaving it removes Flask-SQLAlchemy's session
+            if self._handler.wants(own):
+                self._handler.function(own)
+                self.tally.counts["handled"] += 1
+
+    def _failed(self, event: ChangeEvent, error: BaseException) -> None:
+        self.tally.counts["failed"] += 1
+        self.tally.last_error = f"{type(error).__name__}: {error}"
+        log.error("handler %s failed on event %s", self._handler.name, event.id, exc_info=error)
+        try:
+            signals.handler_failed.send(self._app, event=event, handler=self._handler.name, error=error)
+        except Exception:
+            log.exception("a receiver of handler_failed failed")
+
+
+class Dispatcher:
+    """The runners of one process and app; a handler's runner starts with its first event."""
+
+    def __init__(self, app: Flask, handlers: Callable[[], Iterable[Handler]], most: int) -> None:
+        self._app = app
+        self._handlers = handlers
+        self._most = most
+        self._runners: dict[Handler, Runner] = {}
+
+    def dispatch(self, events: Iterable[ChangeEvent]) -> None:
+        """Queue events for the handlers that they concern."""
+        handlers = tuple(self._handlers())
+        for event in events:
+            for handler in handlers:
+                if handler.concerns(event):
+                    self._runner(handler).put(event)
+
+    def _runner(self, handler: Handler) -> Runner:
+        if handler not in self._runners:
+            self._runners[handler] = Runner(self._app, handler, self._most)
+        return self._runners[handler]
+
+    def tallies(self) -> list[Tally]:
+        return [runner.tally for runner in self._runners.values()]
+
+    def stop(self, timeout: float = 1.0) -> None:
+        """End all runners; a handler that hangs is left behind after `timeout` seconds."""
+        for runner in self._runners.values():
+            runner.stop()
+        for runner in self._runners.values():
+            runner.join(timeout)
+
+
+def _loader(target: Target) -> Callable[[ChangeEvent], Any] | None:
+    model = target.model
+    if model is None:
+        return None
+
+    def load(event: ChangeEvent) -> Any:
+        from_db = _session_of(model)
+        key = {column.name: column for column in sa.inspect(model).primary_key}
+        # The key is JSON: PostgreSQL, not Python, turns its texts back into uuids, dates and the like.
+        same = [
+            column == sa.cast(sa.literal(None if value is None else str(value), sa.Text), column.type)
+            for name, value in event.pk.items()
+            if (column := key.get(name)) is not None
+        ]
+        if not same:
+            return None
+        statement = sa.select(model).where(*same).execution_options(populate_existing=True)
+        return from_db.execute(statement).unique().scalar_one_or_none()
+
+    return load
+
+
+def _session_of(model: type) -> Any:
+    """Flask-SQLAlchemy's session, or that of the app's extension for models made without it."""
+    own = getattr(model, "__fsa__", None)
+    return own.session if own is not None else current_app.extensions["sqlalchemy"].session

@@ -1,0 +1,124 @@
+"""GET /pgevents/stream: a mailbox as Server-Sent Events, with heartbeat and a clean end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from flask import Request, Response
+
+from pgevents_push import waiting
+from pgevents_push.config import Config
+from pgevents_push.errors import NotAcceptable
+from pgevents_push.event import ChangeEvent
+from pgevents_push.hub import Hub, Subscription, View
+from pgevents_push.transports import sse_format
+from pgevents_push.transports.closing import CLOSINGS, jittered_milliseconds
+from pgevents_push.transports.gate import Gate
+from pgevents_push.transports.peer import socket_of
+from pgevents_push.transports.request import Format, StreamRequest, parse_stream
+
+MIMETYPE = "text/event-stream"
+# No proxy may store, compress (which buffers) or buffer it. Never a Connection header: WSGI forbids it, and
+# some servers answer 500 to it.
+HEADERS = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}
+
+_ENCODERS: dict[Format, Callable[[ChangeEvent, View], bytes | None]] = {
+    "json": sse_format.encode_json,
+    "message": sse_format.encode_message,
+}
+
+
+def open_stream(request: Request, hub: Hub, gate: Gate, config: Config) -> Response:
+    """Answer a request for a stream. The authorisation runs here, in the request's context; the stream itself
+    keeps neither a context nor a database connection.
+
+    :raises RequestError: the answer is that error instead.
+    """
+    query = dict(request.args.lists())
+    asked = parse_stream(query, request.headers.get("Last-Event-ID"), config.max_subscriptions)
+    if request.accept_mimetypes and not request.accept_mimetypes[MIMETYPE]:
+        raise NotAcceptable
+    views = _views(asked, gate)
+    if request.method == "HEAD":
+        return Response(mimetype=MIMETYPE, headers=HEADERS)
+    stream = Stream(hub, views, config, socket_of(request.environ), resuming=asked.cursor is not None)
+    return Response(stream, mimetype=MIMETYPE, headers=HEADERS)
+
+
+def _views(asked: StreamRequest, gate: Gate) -> list[View]:
+    encode = _ENCODERS[asked.format]
+    opened = [gate.open(table, "sse") for table in asked.tables]
+    return [View(o.table, o.types, o.columns, o.exposed, encode) for o in opened]
+
+
+class Stream:
+    """The bytes of one stream, for a WSGI server to iterate over and to close.
+
+    A class and not a generator: the `finally` of a generator that was never started does not run, and a
+    client may leave before the first byte.
+    """
+
+    def __init__(self, hub: Hub, views: list[View], config: Config, sock: Any, *, resuming: bool) -> None:
+        self._hub = hub
+        self._views = views
+        self._config = config
+        self._resuming = resuming
+        self._mailbox: Subscription = hub.connect(config.max_queue_bytes)
+        self._unwatch = self._watch(sock)
+        self._chunks = self._run()
+
+    def _watch(self, sock: Any) -> Callable[[], None]:
+        if sock is None:
+            return lambda: None
+        return waiting.watch_departure(sock, lambda: self._mailbox.close("departed"))
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        return next(self._chunks)
+
+    def close(self) -> None:
+        """Give everything back. Closed already: does nothing."""
+        self._unwatch()
+        self._mailbox.close("departed")
+        self._hub.disconnect(self._mailbox)
+
+    def _run(self) -> Iterator[bytes]:
+        yield sse_format.COMMENT + sse_format.retry(jittered_milliseconds(self._config.retry_seconds))
+        while (cursor := self._subscribe()) is None and self._mailbox.closed is None:
+            yield sse_format.COMMENT  # the listener has no position yet; the client sees that we are alive
+        if cursor is not None:
+            yield self._ready(cursor)
+        while self._mailbox.closed is None:
+            if chunk := self._next_chunk():
+                yield chunk
+        yield from self._last_words()
+
+    def _subscribe(self) -> str | None:
+        return self._hub.subscribe(self._mailbox, self._views, self._config.heartbeat_seconds)
+
+    def _ready(self, cursor: str) -> bytes:
+        tables = [str(view.table) for view in self._views]
+        data = {"resumed": False, "tables": tables, "heartbeat": self._config.heartbeat_seconds}
+        ready = sse_format.control("ready", data, cursor)
+        # What the client missed cannot be sent again yet: it is told to reload, never left in the dark.
+        return ready + sse_format.control("gap", {"reason": "cursor"}, cursor) if self._resuming else ready
+
+    def _next_chunk(self) -> bytes:
+        """Wait for frames; all that wait are one write. After a heartbeat of silence a `sync`, which moves the
+        client's cursor although nothing concerned it."""
+        frames = self._mailbox.take(self._config.heartbeat_seconds)
+        if frames or self._mailbox.closed:
+            return b"".join(frames)
+        cursor = self._hub.position(self._mailbox)
+        return sse_format.control("sync", {}, cursor) if cursor else b""
+
+    def _last_words(self) -> Iterator[bytes]:
+        reason = self._mailbox.closed
+        if reason is None or reason == "departed":
+            return
+        retry = jittered_milliseconds(self._config.retry_seconds)
+        bye = sse_format.control("bye", {"reason": CLOSINGS[reason].reason, "retry": retry})
+        yield b"".join(self._mailbox.take(0)) + sse_format.retry(retry) + bye
