@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from pgevents_push.event import ChangeEvent, TableName
 from pgevents_push.hub.subscription import CloseReason, Subscription
@@ -46,11 +46,20 @@ class Hub:
             for view in self._views.pop(subscription, {}):
                 self._leave(view, subscription)
 
-    def subscribe(self, subscription: Subscription, views: Sequence[View], timeout: float) -> str | None:
+    def subscribe(
+        self,
+        subscription: Subscription,
+        views: Sequence[View],
+        timeout: float,
+        greet: Callable[[str], bytes] | None = None,
+    ) -> str | None:
         """Add views to a mailbox; return the cursor from which on every change will arrive.
 
         Waits until the listener has a position. None: it had none for `timeout` seconds, or the mailbox
         is closed; then nothing was added.
+
+        :param greet: makes a frame of that cursor, which goes into the mailbox behind all that is older
+            and before the first change of these views.
         """
         with self._live:
             if self._cursor is None and subscription.closed is None:
@@ -60,6 +69,8 @@ class Hub:
             for view in views:
                 self._groups.setdefault(view.table, {}).setdefault(view, {})[subscription] = None
                 self._views[subscription][view] = None
+            if greet is not None:
+                subscription.put(greet(self._cursor))
             return self._cursor
 
     def unsubscribe(self, subscription: Subscription, views: Sequence[View]) -> None:
