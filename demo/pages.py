@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 from flask import Blueprint, abort, current_app, jsonify, render_template, request
@@ -84,7 +85,7 @@ def add() -> ResponseReturnValue:
 def advance(number: int) -> ResponseReturnValue:
     """Move an order on from the status that the browser showed. Moved by somebody else already: 409."""
     order = db.session.get(Order, number, with_for_update=True) or abort(404)
-    following = dict(zip(STATUSES, STATUSES[1:], strict=False))
+    following = dict(pairwise(STATUSES))
     if order.status != request.form.get("status") or order.status not in following:
         abort(409)
     order.status = following[order.status]
