@@ -70,7 +70,8 @@ def main() -> None:
         os.environ["DEMO_PSQL"] = psql
         # The buttons of the page run psql: the one that came with the server, when there is no other.
         os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", os.defpath), str(postgres.bin_dir)])
-        subprocess.run([sys.executable, "-m", "demo.seed"], check=True)
+        if subprocess.run([sys.executable, "-m", "demo.seed"], check=False).returncode:
+            raise SystemExit("The tables could not be made: see above.")
         print_welcome(port, postgres, psql)
         Server(port).run()
 
