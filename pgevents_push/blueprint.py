@@ -2,25 +2,217 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterable, Sequence
+import weakref
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import TypeVar, cast
 
-from flask import Blueprint, Flask, Response, current_app, json, request
+from flask import Blueprint, Flask, current_app
 from flask.blueprints import BlueprintSetupState
 
-from pgevents_push import serving, waiting
 from pgevents_push.config import Config
-from pgevents_push.database import Database
-from pgevents_push.declarations import Declarations
-from pgevents_push.dropin import Pump
-from pgevents_push.errors import ConfigurationError, NotRegisteredError, RequestError, ServerError, Unavailable
-from pgevents_push.event import CHANGE_TYPES, ChangeType
-from pgevents_push.extension import Runtime
-from pgevents_push.handlers import Function, When
+from pgevents_push.dropin import Callback, Pump
+from pgevents_push.errors import NotRegisteredError
+from pgevents_push.event import CHANGE_TYPES, ChangeEvent, ChangeType
+from pgevents_push.extension import Database, Declarations, Runtime, start_when_serving
+from pgevents_push.handlers import When
 from pgevents_push.registrar import ChangeTarget
+from pgevents_push.routes import add_routes
 from pgevents_push.transports.gate import Authorize
-from pgevents_push.transports.sse import open_stream
 
-F = TypeVar("F", bound=Function)
+F = TypeVar("F", bound=Callable[[ChangeEvent], object])
+C = TypeVar("C", bound=Callback)
+Decorator = Callable[[F], F]
+
+_PACKAGE = Path(__file__).parent
+
+
+class _Target:
+    """`events.target(Order)` belongs to that instance, `PGEvents.target(Order)` to the default one."""
+
+    def __get__(self, instance: PGEvents | None, owner: type[PGEvents]) -> Callable[[object], ChangeTarget]:
+        return (instance or events).declarations.target
+
+
+class PGEvents:
+    """The events of one database: handlers, exposures, and a blueprint that brings them into apps.
+
+    Most apps need only the default instance, whose methods the package exports. A second database takes a
+    second instance: `PGEvents(config_prefix="AUDIT_PGEVENTS")`, with settings, blueprint name and URL prefix
+    of its own.
+
+    :param app: an app to register with at once.
+    :param config_prefix: of the settings; in lower case also the blueprint's name and URL prefix.
+    """
+
+    target = _Target()
+
+    def __init__(self, app: Flask | None = None, *, config_prefix: str = "PGEVENTS") -> None:
+        self.config_prefix = config_prefix
+        self.name = config_prefix.lower()
+        self.declarations = Declarations(self._declared)
+        self._pump = Pump()
+        self._runtimes: weakref.WeakSet[Runtime] = weakref.WeakSet()
+        self.blueprint = self._make_blueprint()
+        if app is not None:
+            self.init_app(app)
+
+    def _make_blueprint(self) -> Blueprint:
+        # Beside the package's code in a wheel; beside the package in a checkout or an editable install.
+        static = next((p for p in (_PACKAGE / "static", _PACKAGE.parent / "static") if p.is_dir()), None)
+        blueprint = Blueprint(
+            self.name, __name__, url_prefix=f"/{self.name}", static_folder=static, static_url_path="/static"
+        )
+        blueprint.record(self._registered)
+        add_routes(blueprint, self._current)
+        return blueprint
+
+    def init_app(self, app: Flask) -> None:
+        """Register the blueprint with an app: the same as `app.register_blueprint(events.blueprint)`."""
+        app.register_blueprint(self.blueprint)
+
+    def _registered(self, state: BlueprintSetupState) -> None:
+        app = cast(Flask, state.app)
+        runtimes: dict[str, Runtime] = app.extensions.setdefault("pgevents", {})
+        if self.name in runtimes:
+            return  # the same blueprint under a second name or prefix: one listener serves both
+        config = Config.from_mapping(app.config, self.config_prefix)
+        runtime = Runtime(app, self.declarations, config, Database.of(app, config, self.config_prefix))
+        runtime.captured.check()
+        runtimes[self.name] = runtime
+        self._runtimes.add(runtime)
+        app.before_request(runtime.on_request)
+        if config.autostart:
+            start_when_serving(runtime, app)
+        self._pump.register(runtime)
+
+    def _current(self) -> Runtime:
+        return self.runtime(current_app)
+
+    def runtime(self, app: Flask) -> Runtime:
+        """Return what belongs to an app.
+
+        :raises NotRegisteredError: this instance's blueprint is not registered with it.
+        """
+        runtime: Runtime | None = app.extensions.get("pgevents", {}).get(self.name)
+        if runtime is None:
+            raise NotRegisteredError(f"The blueprint {self.name!r} is not registered with the app {app.name!r}.")
+        return runtime
+
+    def _declared(self) -> None:
+        for runtime in self._runtimes:
+            runtime.declared()
+
+    def start(self, app: Flask) -> None:
+        """Listen in this process from now on; returns at once. For servers that give no sign of their own, such
+        as a hand-written gevent.pywsgi script. Listening already: does nothing."""
+        self.runtime(app).start()
+
+    def stop(self, app: Flask) -> None:
+        """End this process's streams with a `bye`, its handlers and its listener. Not listening: does nothing."""
+        self.runtime(app).stop()
+
+    # --- Handlers
+
+    def on_change(
+        self,
+        target: object,
+        *,
+        types: Iterable[ChangeType] = CHANGE_TYPES,
+        columns: Sequence[str] | None = None,
+        when: When | None = None,
+    ) -> Decorator[F]:
+        """Call the decorated function for each committed change of a table, whichever program made it.
+
+        It runs in every process that serves the app, in order, in an app context of its own.
+
+        :param target: a model class, a Table, or "schema.table"; the table may be created later.
+        :param types: "insert", "update", "delete", "truncate". Defaults to all.
+        :param columns: for updates: only when one of these really changed.
+        :param when: only when this function says so of the event.
+        :raises ConfigurationError: the target is no table, or it has no such column.
+        """
+
+        def decorate(function: F) -> F:
+            self.declarations.handle(function, target, types, columns, when)
+            return function
+
+        return decorate
+
+    def on_insert(self, target: object, *, when: When | None = None) -> Decorator[F]:
+        """Like `on_change`, for inserted rows."""
+        return self.on_change(target, types=("insert",), when=when)
+
+    def on_update(
+        self, target: object, *, columns: Sequence[str] | None = None, when: When | None = None
+    ) -> Decorator[F]:
+        """Like `on_change`, for rows that an UPDATE really changed."""
+        return self.on_change(target, types=("update",), columns=columns, when=when)
+
+    def on_delete(self, target: object, *, when: When | None = None) -> Decorator[F]:
+        """Like `on_change`, for deleted rows; `event.old` is the row."""
+        return self.on_change(target, types=("delete",), when=when)
+
+    def on_truncate(self, target: object, *, when: When | None = None) -> Decorator[F]:
+        """Like `on_change`, for TRUNCATE; the event has neither key nor row."""
+        return self.on_change(target, types=("truncate",), when=when)
+
+    # --- Browsers
+
+    def expose(
+        self,
+        target: object,
+        *,
+        columns: Iterable[str] | None = None,
+        exclude: Iterable[str] | None = None,
+        public: bool = False,
+        authorize: Authorize | None = None,
+    ) -> None:
+        """Let browsers stream a table. Without this no table is visible.
+
+        :param columns: the only columns that leave the process; "*" for all, also those added later.
+            Defaults to the columns that the model has now.
+        :param exclude: instead of `columns`: all of the model's columns but these.
+        :param public: everybody may stream it.
+        :param authorize: a function that is asked for each subscription, in the subscriber's request context,
+            with the SubscriptionRequest; it returns True or False, or aborts with 401 or 403.
+        :raises ExposureError: neither `public` nor `authorize`, both, an unknown column, or exposed already.
+        """
+        self.declarations.expose(target, columns, exclude, public, authorize)
+
+    # --- The manual way of flask-sqlalchemy-pgevents
+
+    def listen(self, target: object, identifiers: Collection[str], fn: Callback) -> None:
+        """Register a function for `handle_events`, as in flask-sqlalchemy-pgevents.
+
+        :param identifiers: a set of "insert", "update", "delete".
+        :param fn: called with the event's UUID, the row's key, and "INSERT", "UPDATE" or "DELETE".
+        :raises TargetError: (a ValueError) no identifier, an unknown one, or the target is no table.
+        """
+        self._pump.check(target, identifiers)
+        self.declarations.capture(target)
+        self._pump.listen(target, identifiers, fn)
+
+    def listens_for(self, target: object, identifiers: Collection[str]) -> Callable[[C], C]:
+        """The decorator form of `listen`."""
+
+        def decorate(fn: C) -> C:
+            self.listen(target, identifiers, fn)
+            return fn
+
+        return decorate
+
+    def handle_events(self, timeout: float = 0.0) -> None:
+        """Call the functions of `listen` for all that was committed since the last call.
+
+        :param timeout: seconds to wait when nothing was. Defaults to 0: do not wait.
+        :raises NotRegisteredError: (a RuntimeError) there is no app yet.
+        """
+        self._pump.handle_events(timeout)
+
+    def teardown(self) -> None:
+        """Close the connection of `handle_events`. Not open: does nothing."""
+        self._pump.close()
+
+
+events = PGEvents()

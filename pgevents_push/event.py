@@ -5,6 +5,7 @@ The row stays the JSON text that PostgreSQL made; it is decoded only where someb
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -15,10 +16,9 @@ from typing import Any, Literal, NamedTuple, cast, get_args
 
 from pgevents_push.errors import TargetError
 
-try:
-    import orjson
-except ImportError:  # the extra `fast` is not installed
-    orjson = None
+# The extra `fast`; without it the standard library does the same.
+_orjson = importlib.import_module("orjson") if importlib.util.find_spec("orjson") else json
+_fast_loads: Callable[[str], Any] = _orjson.loads
 
 ChangeType = Literal["insert", "update", "delete", "truncate"]
 CHANGE_TYPES: tuple[ChangeType, ...] = get_args(ChangeType)
@@ -62,8 +62,8 @@ def _exact_integer(text: str) -> int | Decimal:
 
 def decode(text: str) -> Any:
     """Decode JSON text without losing a digit: see the README, "Numbers"."""
-    if orjson is not None and not _NEEDS_EXACT.search(text):
-        return orjson.loads(text)
+    if not _NEEDS_EXACT.search(text):
+        return _fast_loads(text)
     return json.loads(text, parse_int=_exact_integer, parse_float=exact_number)
 
 

@@ -168,8 +168,8 @@ def _loader(target: Target) -> Callable[[ChangeEvent], Any] | None:
         return None
 
     def load(event: ChangeEvent) -> Any:
-        from_db = _session_of(model)
-        key = {column.name: column for column in sa.inspect(model).primary_key}
+        mapper: Any = sa.inspect(model)
+        key = {column.name: column for column in mapper.primary_key}
         # The key is JSON: PostgreSQL, not Python, turns its texts back into uuids, dates and the like.
         same = [
             column == sa.cast(sa.literal(None if value is None else str(value), sa.Text), column.type)
@@ -178,8 +178,8 @@ def _loader(target: Target) -> Callable[[ChangeEvent], Any] | None:
         ]
         if not same:
             return None
-        statement = sa.select(model).where(*same).execution_options(populate_existing=True)
-        return from_db.execute(statement).unique().scalar_one_or_none()
+        statement: Any = sa.select(model).where(*same).execution_options(populate_existing=True)
+        return _session_of(model).execute(statement).unique().scalar_one_or_none()
 
     return load
 

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import gevent
 import gevent.hub
@@ -65,10 +65,19 @@ def sleep(seconds: float) -> None:
 
 def run_blocking(function: Callable[..., T], *args: Any) -> T:
     """Run a function that blocks (plain psycopg2) without stopping the hub: in a real thread under gevent."""
-    if cooperative():
-        result: T = gevent.get_hub().threadpool.apply(function, args)
-        return result
-    return function(*args)
+    if not cooperative():
+        return function(*args)
+
+    def attempt() -> tuple[T | None, Exception | None]:
+        try:
+            return function(*args), None
+        except Exception as error:  # gevent's pool would print it, although it is raised here
+            return None, error
+
+    result, error = gevent.get_hub().threadpool.apply(attempt)
+    if error is not None:
+        raise error
+    return cast(T, result)
 
 
 def wait_any(read: Sequence[int], write: Sequence[int] = (), timeout: float | None = None) -> set[int]:

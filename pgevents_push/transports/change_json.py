@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import re
 from decimal import Decimal
-from json.decoder import scanstring
 
 from pgevents_push.event import ChangeEvent, decode, exact_number
 from pgevents_push.hub import View
@@ -55,7 +54,7 @@ def _members(text: str) -> list[tuple[str, str]]:
     members, at = [], _skip(text, text.index("{") + 1)
     while text[at] != "}":
         start = at
-        name, at = scanstring(text, at + 1)
+        name, at = _raw_value(text, at)
         at = _skip(text, text.index(":", at) + 1)
         _, at = _raw_value(text, at)
         members.append((name, text[start:at]))

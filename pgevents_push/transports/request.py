@@ -70,7 +70,7 @@ def parse_types(names: Iterable[object]) -> frozenset[ChangeType]:
     for name in names:
         if name not in CHANGE_TYPES:
             raise BadParameter(f"events: {_shown(name)} is not one of {', '.join(CHANGE_TYPES)}.")
-        types.add(cast(ChangeType, name))
+        types.add(name)
     if not types:
         raise BadParameter(f"events: name at least one of {', '.join(CHANGE_TYPES)}.")
     return frozenset(types)
@@ -101,7 +101,7 @@ def _format(query: Mapping[str, Sequence[str]]) -> Format:
     name = query.get("format", ("json",))[-1]
     if name not in FORMATS:
         raise BadParameter(f"format: {_shown(name)} is not one of {', '.join(FORMATS)}.")
-    return cast(Format, name)
+    return name
 
 
 def _cursor(query: Mapping[str, Sequence[str]]) -> str | None:

@@ -137,4 +137,3 @@ def _exposure(declared: _Expose, default_schema: str) -> Exposure:
     target = resolve(declared.target, default_schema)
     columns: Any = visible_columns(target.name, target.columns, declared.columns, declared.exclude)
     return Exposure(target.name, columns, declared.authorize)
-

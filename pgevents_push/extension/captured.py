@@ -14,10 +14,10 @@ from flask import Flask
 from pgevents_push import waiting
 from pgevents_push.capture import Installer, Status, install_with
 from pgevents_push.config import Config
-from pgevents_push.database import Database
-from pgevents_push.declarations import Declarations
 from pgevents_push.errors import InstallError
 from pgevents_push.event import TableName
+from pgevents_push.extension.database import Database
+from pgevents_push.extension.declarations import Declarations
 from pgevents_push.handlers import Handler
 from pgevents_push.transports.gate import Gate
 
@@ -73,6 +73,13 @@ class Captured:
             self._tables = sorted(target.name for target in targets)
         return self._tables
 
+    def check(self) -> None:
+        """Resolve everything once, so that a mistake shows at registration.
+
+        :raises ConfigurationError: names the mistake.
+        """
+        _ = self.tables, self.gate
+
     def installer(self) -> Installer:
         return Installer(
             self._database.dsn,
@@ -125,7 +132,12 @@ class Captured:
             return
         try:
             with connection.begin_nested():
-                install_with(_executor(connection), [name], max_row_bytes=self._config.max_row_bytes)
+                install_with(
+                    _executor(connection),
+                    [name],
+                    max_row_bytes=self._config.max_row_bytes,
+                    lock_timeout_seconds=self._config.lock_timeout_seconds,
+                )
         except (InstallError, sa.exc.SQLAlchemyError) as error:
             log.warning("%s was created, but is not captured yet: %s", name, error)
 

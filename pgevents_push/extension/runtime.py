@@ -11,11 +11,11 @@ from typing import Any
 from flask import Flask
 
 from pgevents_push import signals, waiting
-from pgevents_push.captured import Captured
 from pgevents_push.config import Config
-from pgevents_push.database import Database
-from pgevents_push.declarations import Declarations
 from pgevents_push.errors import ServerError
+from pgevents_push.extension.captured import Captured
+from pgevents_push.extension.database import Database
+from pgevents_push.extension.declarations import Declarations
 from pgevents_push.handlers import Dispatcher, Tally
 from pgevents_push.hub import Hub
 from pgevents_push.listener import Batch, Ears, Listener, Pulse, Status
@@ -76,7 +76,9 @@ class Runtime:
         if self._alive() is not None:
             return
         if waiting.half_patched():
-            raise ServerError("gevent must patch sockets and threads alike: call gevent.monkey.patch_all(), first of all.")
+            raise ServerError(
+                "gevent must patch sockets and threads alike: call gevent.monkey.patch_all(), first of all."
+            )
         with self._starting:
             if self._alive() is None:
                 if self._running is not None:

@@ -43,8 +43,8 @@ class Database:
         url = _parse(text)
         if url.get_backend_name() != "postgresql":
             raise DatabaseError(
-                f"pgevents_push needs PostgreSQL, but the database is {url.get_backend_name()}. Set {prefix}_DATABASE_URL, "
-                "or register the blueprint only where PostgreSQL is configured."
+                f"pgevents_push needs PostgreSQL, but the database is {url.get_backend_name()}. "
+                f"Set {prefix}_DATABASE_URL, or register the blueprint only where PostgreSQL is configured."
             )
         own = default is not None and _same(url, _parse(default))
         return cls(url, _dsn(url) | (arguments if own else {}), prefix)
@@ -61,8 +61,9 @@ class Database:
         bound = bind.get("url") if isinstance(bind, Mapping) else bind
         if bound is None or not _same(self.url, _parse(bound)):
             raise ConfigurationError(
-                f"{target.name} is bound to the database {key!r}, not to that of {self.prefix}_DATABASE_URL. Give it a PGEvents "
-                f'of its own: PGEvents(config_prefix="{key.upper()}_PGEVENTS"), with {key.upper()}_PGEVENTS_DATABASE_URL set.'
+                f"{target.name} is bound to the database {key!r}, not to that of {self.prefix}_DATABASE_URL. "
+                f'Give it a PGEvents of its own: PGEvents(config_prefix="{key.upper()}_PGEVENTS"), '
+                f"with {key.upper()}_PGEVENTS_DATABASE_URL set."
             )
 
     def is_at(self, url: sa.URL) -> bool:
@@ -96,7 +97,8 @@ def _parse(text: str | sa.URL) -> sa.URL:
 
 def _dsn(url: sa.URL) -> dict[str, Any]:
     # Whatever driver the app uses, libpq's parameters are those that SQLAlchemy makes for psycopg2.
-    _, parameters = psycopg2_dialect.dialect().create_connect_args(url.set(drivername="postgresql+psycopg2"))
+    dialect: Any = psycopg2_dialect.dialect
+    _, parameters = dialect().create_connect_args(url.set(drivername="postgresql+psycopg2"))
     return dict(parameters)
 
 

@@ -1,0 +1,45 @@
+# Every verb works on a bare machine with Python >= 3.10: what it needs is installed into .venv first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lint bench format clean
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/.demo: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[demo]'
+	touch $@
+
+$(VENV)/.dev: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@ $(VENV)/.demo
+
+demo: $(VENV)/.demo  ## an embedded PostgreSQL and the live demo on http://127.0.0.1:5000
+	$(BIN)/python -m demo
+
+test: $(VENV)/.dev  ## the whole suite on an embedded PostgreSQL (PGEVENTS_TEST_DSN: on another server)
+	$(BIN)/python -m pytest
+
+check: lint  ## lint and the unit tests: seconds
+	$(BIN)/python -m pytest -q tests/unit
+
+lint: $(VENV)/.dev  ## ruff, mypy and the import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	PYTHONPATH=. $(BIN)/lint-imports
+
+format: $(VENV)/.dev  ## let ruff write the files its way
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev  ## print the measurements
+	$(BIN)/python -m tests.bench
+
+clean:  ## remove what the other verbs made
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,175 @@
+"""`flask pgevents …`: install, uninstall, status, sql and tail from the command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import click
+from flask import current_app
+from flask.cli import AppGroup
+
+from pgevents_push.capture import Status, ddl, resolve
+from pgevents_push.cursor import Cursor
+from pgevents_push.errors import ConnectionLost, PGEventsError
+from pgevents_push.event import ChangeEvent, TableName
+from pgevents_push.extension import Runtime
+from pgevents_push.hub import View
+from pgevents_push.listener import Connection, Doorbell, read_position, read_since
+from pgevents_push.transports.change_json import change_json
+
+pgevents = AppGroup("pgevents", help="Changes in PostgreSQL: install the triggers, look at them, watch.")
+
+
+def _runtimes() -> list[Runtime]:
+    runtimes = list(current_app.extensions.get("pgevents", {}).values())
+    if not runtimes:
+        raise click.ClickException(
+            "No PGEvents blueprint is registered with this app: app.register_blueprint(pgevents_bp)"
+        )
+    return runtimes
+
+
+def _runtime(name: str | None) -> Runtime:
+    if name is None:
+        return _runtimes()[0]
+    known = current_app.extensions.get("pgevents", {})
+    if name not in known:
+        raise click.ClickException(f"No PGEvents {name!r} is registered. There is: {', '.join(known) or 'none'}.")
+    runtime: Runtime = known[name]
+    return runtime
+
+
+def _tables(runtime: Runtime, names: tuple[str, ...]) -> list[TableName]:
+    if not names:
+        return runtime.captured.tables
+    return [resolve(name, runtime.config.default_schema).name for name in names]
+
+
+instance = click.option("--instance", help="Which PGEvents, by blueprint name. Defaults to the first one.")
+tables = click.argument("names", metavar="[TABLE]...", nargs=-1)
+
+
+@pgevents.command()
+@tables
+@click.option("--reader", help="A role that shall be able to listen, when another one installs.")
+@instance
+def install(names: tuple[str, ...], reader: str | None, instance: str | None) -> None:
+    """Install the log and the triggers; by default of all tables that the app declares."""
+    runtime = _runtime(instance)
+    try:
+        status = runtime.captured.installer().install(_tables(runtime, names), reader=reader, force=True)
+    except PGEventsError as error:
+        raise click.ClickException(str(error)) from None
+    _print(status)
+
+
+@pgevents.command()
+@tables
+@click.option("--all", "everything", is_flag=True, help="Everything of ours: all triggers, the log, the schema.")
+@instance
+def uninstall(names: tuple[str, ...], everything: bool, instance: str | None) -> None:
+    """Remove the triggers of tables; with --all leave nothing of ours in the database."""
+    runtime = _runtime(instance)
+    chosen = None if everything else _tables(runtime, names)
+    try:
+        runtime.captured.installer().uninstall(chosen, everything=everything)
+    except PGEventsError as error:
+        raise click.ClickException(str(error)) from None
+    click.echo("Removed everything." if chosen is None else f"Removed: {', '.join(map(str, chosen))}.")
+
+
+@pgevents.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@instance
+def status(as_json: bool, instance: str | None) -> None:
+    """Show what is installed. Exit code 1 when something is missing or out of date."""
+    runtime = _runtime(instance)
+    try:
+        found = runtime.captured.installer().status(runtime.captured.tables)
+    except PGEventsError as error:
+        raise click.ClickException(str(error)) from None
+    if as_json:
+        click.echo(json.dumps(_as_dict(found), indent=2))
+    else:
+        _print(found)
+    raise SystemExit(0 if found.complete else 1)
+
+
+def _as_dict(status: Status) -> dict[str, object]:
+    return {
+        "schema": status.schema,
+        "tables": {str(name): word for name, word in status.tables.items()},
+        "orphans": [str(name) for name in status.orphans],
+        "complete": status.complete,
+    }
+
+
+def _print(status: Status) -> None:
+    width = max([len("schema pgevents"), *(len(str(name)) for name in status.tables)])
+    click.echo(f"{'schema pgevents':{width}}  {status.schema}")
+    for name, word in status.tables.items():
+        click.echo(f"{name!s:{width}}  {word}")
+    for name in status.orphans:
+        click.echo(f"{name!s:{width}}  orphan: captured, but no longer declared (flask pgevents uninstall {name})")
+    if not status.complete:
+        click.echo("Run: flask pgevents install", err=True)
+
+
+@pgevents.command()
+@tables
+@click.option("--uninstall", "removing", is_flag=True, help="Print what removes the tables' triggers, or everything.")
+@instance
+def sql(names: tuple[str, ...], removing: bool, instance: str | None) -> None:
+    """Print all DDL without connecting: for reviewers, DBAs and migrations."""
+    runtime = _runtime(instance)
+    config = runtime.config
+    script = ddl(
+        () if removing and not names else _tables(runtime, names),
+        max_row_bytes=config.max_row_bytes,
+        lock_timeout_seconds=config.lock_timeout_seconds,
+        uninstall=removing,
+    )
+    click.echo(script, nl=False)
+
+
+@pgevents.command()
+@tables
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, as browsers get it.")
+@click.option("--since", help="A cursor: go on after it instead of from now.")
+@instance
+def tail(names: tuple[str, ...], as_json: bool, since: str | None, instance: str | None) -> None:
+    """Print changes as they are committed, until Ctrl-C."""
+    runtime = _runtime(instance)
+    wanted = set(_tables(runtime, names))
+    try:
+        for event in _events(runtime, since):
+            if event.table_name in wanted:
+                click.echo(_line(event, as_json))
+    except PGEventsError as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _events(runtime: Runtime, since: str | None) -> Iterator[ChangeEvent]:
+    connection = Connection(runtime.database.dsn, runtime.config.connect_timeout_seconds)
+    doorbell = Doorbell(connection, runtime.config.poll_seconds)
+    doorbell.hang()
+    cursor = read_position(connection.execute)
+    if since is not None:
+        given = Cursor.parse(since)
+        if given.epoch != cursor.epoch:
+            raise ConnectionLost("This cursor is of another database, or from before it was restored.")
+        cursor = given
+    while True:
+        for batch in read_since(connection.execute, cursor, runtime.config.max_batch_events):
+            cursor = batch.cursor
+            yield from batch.events
+        doorbell.wait()
+
+
+def _line(event: ChangeEvent, as_json: bool) -> str:
+    if as_json:
+        view = View(event.table_name, frozenset({event.type}), None, None, lambda event, view: None)
+        return change_json(event, view) or ""
+    shown = event.row_json or event.old_json or ""
+    return f"{event.at_text}  {event.type:8}  {event.table_name}  {event.pk_json}  {shown}"
