@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from tests.browser.chromium import DEADLINE_SECONDS, OpenTab, launch
 from tests.browser.running_demo import RunningDemo
@@ -36,7 +36,7 @@ def complaints() -> list[str]:
 @pytest.fixture
 def open_tab(browser: Browser, demo: RunningDemo, complaints: list[str]) -> Iterator[OpenTab]:
     """Open the board in a tab of one common browser window and wait until it is live."""
-    contexts = []
+    contexts: list[BrowserContext] = []
 
     def opening(width: int = 1366, height: int = 768, **options: object) -> Page:
         if not contexts or options:

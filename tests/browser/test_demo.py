@@ -127,13 +127,11 @@ def test_both_workers_handle_each_change(demo: RunningDemo, open_tab: OpenTab) -
 def test_tabs_survive_the_death_of_all_workers(demo: RunningDemo, open_tab: OpenTab, complaints: list[str]) -> None:
     tab = open_tab()
     number = insert(demo, "Before")
-    query = f"SELECT DISTINCT pid FROM handler_log WHERE change LIKE '#{number} %'"
-    tab.wait_for_selector(f".card[data-id='{number}']")
-    wait_until(tab, "() => document.querySelectorAll('#log li').length >= 2")
-    workers = [int(pid) for pid in demo.psql(query).split()]
-    assert workers
+    wait_until(tab, f"(change) => {LINES}.length === 2", f"#{number} ")
+    workers = demo.psql(f"SELECT pid FROM handler_log WHERE change LIKE '#{number} %'").split()
+    assert len(set(workers)) == 2
     for pid in workers:
-        os.kill(pid, signal.SIGKILL)
+        os.kill(int(pid), signal.SIGKILL)
     tab.wait_for_selector("#state[data-state=reconnecting]")
     missed = insert(demo, "Meanwhile")
     tab.wait_for_selector("#state[data-state=live]")
