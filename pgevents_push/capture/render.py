@@ -1,0 +1,124 @@
+"""Turn the SQL files of this room into statements, and the statements into a hash. Pure: no connection.
+
+No statement holds a percent sign, so each runs unchanged through any driver.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from functools import cache
+from importlib.resources import files
+
+from pgevents_push.capture.tables import literal
+from pgevents_push.event import TableName
+
+# Counts up when the functions get another suffix. An older process leaves a newer installation alone.
+VERSION = 1
+# Any number that nobody else locks; this one spells "pgevents".
+INSTALL_LOCK = int.from_bytes(b"pgevents", "big")
+_SCHEMA_FILES = (
+    "owner", "schema", "installation", "installation_row", "log", "log_index",
+    "key_columns", "pk", "key_query", "columns_query", "ring", "capture",
+)  # fmt: skip
+
+
+@cache
+def _file(name: str) -> str:
+    return files(__package__).joinpath("sql", f"{name}.sql").read_text(encoding="utf-8").strip()
+
+
+def _filled(name: str, **values: str) -> str:
+    """Put values into the places of a file. No format(): the braces of JSON and arrays stay as they are."""
+    text = _file(name)
+    for key, value in values.items():
+        text = text.replace("{" + key + "}", value)
+    return text
+
+
+def stamp() -> str:
+    """Return the comment that tells what is installed: version and hash.
+
+    The cap on rows is left out: two applications with different caps would take turns for ever.
+    """
+    text = "\0".join(_file(name) for name in (*_SCHEMA_FILES, "ownership"))
+    return f"pgevents_push v{VERSION} {hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def schema_statements(max_row_bytes: int) -> list[str]:
+    """Return what makes the schema, the log and the functions; run again it brings an older one up to date.
+
+    :param max_row_bytes: rows whose JSON is longer are logged as key and `truncated`.
+    """
+    made = [_filled(name, max_row_bytes=str(int(max_row_bytes))) for name in _SCHEMA_FILES]
+    comments = [
+        f"COMMENT ON FUNCTION pgevents.capture_v1() IS {literal(stamp())}",
+        f"COMMENT ON SCHEMA pgevents IS {literal(stamp())}",
+    ]
+    return [*made, *comments, _file("ownership")]
+
+
+def table_statements(name: TableName) -> list[str]:
+    """Return what captures one table. Its key is looked up by the statement itself."""
+    return [_filled("table", schema=literal(name.schema), table=literal(name.name))]
+
+
+def reader_statements(role: str) -> list[str]:
+    """Return what lets one more role read the log."""
+    return [_filled("reader", role=literal(role))]
+
+
+def uninstall_table_statements(name: TableName) -> list[str]:
+    """Return what stops capturing one table."""
+    return [_filled("uninstall_table", schema=literal(name.schema), table=literal(name.name))]
+
+
+def uninstall_statements() -> list[str]:
+    """Return what takes back everything, on all tables."""
+    return [_file("uninstall")]
+
+
+def status_query(tables: Iterable[TableName]) -> str:
+    """Return the query for (schema, table, word, reason) of each table, orphans included."""
+    names = list(tables)
+    schemas = ", ".join(literal(name.schema) for name in names)
+    return _filled("status", schemas=schemas, tables=", ".join(literal(name.name) for name in names))
+
+
+def schema_status_query() -> str:
+    """Return the query for what is installed; no row when nothing is."""
+    return _file("schema_status")
+
+
+def transaction_start(lock_timeout_seconds: float) -> list[str]:
+    """Return what begins each transaction of an installer: nobody's names in the way, polite, one at a time."""
+    return [
+        "SET LOCAL search_path = pg_catalog, pg_temp",
+        f"SET LOCAL lock_timeout = {max(1, round(lock_timeout_seconds * 1000))}",
+        f"SELECT pg_catalog.pg_advisory_xact_lock({INSTALL_LOCK})",
+    ]
+
+
+def ddl(
+    tables: Sequence[TableName],
+    *,
+    max_row_bytes: int,
+    lock_timeout_seconds: float = 2.0,
+    reader: str | None = None,
+) -> str:
+    """Return the whole installation as a script for psql. It passes over tables that do not exist yet."""
+    first = schema_statements(max_row_bytes) + (reader_statements(reader) if reader else [])
+    return _script([first, *map(table_statements, tables)], lock_timeout_seconds)
+
+
+def uninstall_ddl(tables: Sequence[TableName] = (), *, lock_timeout_seconds: float = 2.0) -> str:
+    """Return the removal as a script for psql: of these tables' triggers, or of everything when none is named."""
+    groups = list(map(uninstall_table_statements, tables)) or [uninstall_statements()]
+    return _script(groups, lock_timeout_seconds)
+
+
+def _script(groups: list[list[str]], lock_timeout_seconds: float) -> str:
+    """One transaction for each group: no lock is kept while waiting for the next."""
+    start = transaction_start(lock_timeout_seconds)
+    blocks = [["BEGIN", *start, *group, "COMMIT"] for group in groups]
+    return "\n\n".join(";\n\n".join(block) + ";" for block in blocks) + "\n"
