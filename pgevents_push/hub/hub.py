@@ -109,7 +109,7 @@ class Hub:
         if frame is None:
             return
         for subscription in members:
-            if not subscription.put(frame) and subscription.closed == "overflow":
+            if subscription.closed is None and not subscription.put(frame) and subscription.closed == "overflow":
                 self.counts["overflows"] += 1
         self.counts["deliveries"] += len(members)
 

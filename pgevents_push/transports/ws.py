@@ -154,8 +154,8 @@ class Conversation:
         self._sent_at = self._clock()
 
     def _beat(self) -> None:
-        cursor = self._hub.position(self._mailbox)
         # Before the listener has a position there is no cursor to tell; the ping keeps proxies from closing.
+        cursor = None if self._waiting else self._hub.position(self._mailbox)
         self._send([PING_FRAME if cursor is None else control("sync", cursor=cursor)])
 
     def _obey(self, command: Command) -> None:

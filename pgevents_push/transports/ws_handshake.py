@@ -126,5 +126,5 @@ def guard_environ(environ: dict[str, Any], settings: Config) -> bool:
 
 def without_socket(environ: dict[str, Any]) -> dict[str, Any]:
     """Return the environ of the handshake for further requests in its name: same caller, no body, no socket."""
-    kept = {key: value for key, value in environ.items() if key not in _SOCKET_KEYS}
+    kept = {key: value for key, value in environ.items() if key not in (*_SOCKET_KEYS, "gunicorn.sock")}
     return {**kept, "wsgi.input": io.BytesIO(), "CONTENT_LENGTH": "0"}

@@ -9,6 +9,7 @@ everything it does with the socket goes through GuardedSocket.
 from __future__ import annotations
 
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -135,6 +136,7 @@ class GuardedSocket:
             waiting.send_all(self._sock, data, self._send_timeout)
         except (OSError, ConnectionLost) as error:
             self._finished = True  # half a frame may be out: nothing that follows would be understood
+            self.reset_at_close()
             if isinstance(error, OSError):
                 raise
             raise TimeoutError(str(error)) from None
@@ -148,13 +150,18 @@ class GuardedSocket:
         """Shut the connection below any TLS, which would otherwise wait for the peer. Closed: does nothing."""
         self._below(lambda handle: handle.shutdown(how))
 
+    def reset_at_close(self) -> None:
+        """Let the server's close free what the kernel still holds for this client. Without it a client that
+        reads nothing keeps its send buffer, and one in mid-flood waits a minute for room that never comes."""
+        self._below(lambda handle: handle.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)))
+
     def drain(self, seconds: float) -> None:
-        """Read what the client still sends until it closes. A socket that is closed with unread bytes resets
-        the connection, and the client never sees why."""
-        deadline = time.monotonic() + seconds
+        """Read what the client still sends until it closes, within reason. A socket that is closed with unread
+        bytes resets the connection, and the client never sees why."""
+        deadline, left = time.monotonic() + seconds, DRAIN_BYTES
 
         def read_away(handle: Any) -> None:
-            left = DRAIN_BYTES
+            nonlocal left
             while left > 0 and waiting.wait_any([handle.fileno()], timeout=deadline - time.monotonic()):
                 data = handle.recv(65536, socket.MSG_DONTWAIT)
                 if not data:
@@ -162,6 +169,8 @@ class GuardedSocket:
                 left -= len(data)
 
         self._below(read_away)
+        if left <= 0 or self.flooded:
+            self.reset_at_close()
 
     def _below(self, action: Callable[[Any], None]) -> None:
         try:
