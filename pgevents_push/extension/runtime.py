@@ -146,11 +146,7 @@ class Runtime:
         """What /pgevents/health tells: nothing that an outsider may not know."""
         running = self._alive()
         hub = None if running is None else running.hub
-        return {
-            "status": self.status,
-            "cursor": None if hub is None else hub.cursor,
-            "connections": 0 if hub is None else hub.connections,
-        }
+        return {"status": self.status, "connections": 0 if hub is None else hub.connections}
 
     def tallies(self) -> list[Tally]:
         """How each handler of this process is doing."""

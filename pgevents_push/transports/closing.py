@@ -26,6 +26,11 @@ CLOSINGS: dict[CloseReason, Closing] = {
 }
 
 
+def as_number(seconds: float) -> int | float:
+    """15 rather than 15.0, for people who read the stream."""
+    return int(seconds) if seconds == int(seconds) else seconds
+
+
 def jittered_milliseconds(seconds: float, chance: Callable[[], float] = random.random) -> int:
     """Return a reconnect delay between half and one and a half of `seconds`: a thousand clients that lost one
     server must not come back in the same instant."""

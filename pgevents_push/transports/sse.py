@@ -13,7 +13,7 @@ from pgevents_push.errors import NotAcceptable
 from pgevents_push.event import ChangeEvent
 from pgevents_push.hub import Hub, Subscription, View
 from pgevents_push.transports import sse_format
-from pgevents_push.transports.closing import CLOSINGS, jittered_milliseconds
+from pgevents_push.transports.closing import CLOSINGS, as_number, jittered_milliseconds
 from pgevents_push.transports.gate import Gate
 from pgevents_push.transports.peer import socket_of
 from pgevents_push.transports.request import Format, StreamRequest, parse_stream
@@ -101,7 +101,7 @@ class Stream:
 
     def _ready(self, cursor: str) -> bytes:
         tables = [str(view.table) for view in self._views]
-        data = {"resumed": False, "tables": tables, "heartbeat": self._config.heartbeat_seconds}
+        data = {"resumed": False, "tables": tables, "heartbeat": as_number(self._config.heartbeat_seconds)}
         ready = sse_format.control("ready", data, cursor)
         # What the client missed cannot be sent again yet: it is told to reload, never left in the dark.
         return ready + sse_format.control("gap", {"reason": "cursor"}, cursor) if self._resuming else ready
