@@ -6,6 +6,7 @@ No statement holds a percent sign, so each runs unchanged through any driver.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.resources import files
@@ -29,11 +30,8 @@ def _file(name: str) -> str:
 
 
 def _filled(name: str, **values: str) -> str:
-    """Put values into the places of a file. No format(): the braces of JSON and arrays stay as they are."""
-    text = _file(name)
-    for key, value in values.items():
-        text = text.replace("{" + key + "}", value)
-    return text
+    """Put values into the places of a file, in one pass: a table may be called "{table}"."""
+    return re.sub(r"\{([a-z_]+)\}", lambda place: values[place.group(1)], _file(name))
 
 
 def stamp() -> str:
