@@ -22,7 +22,7 @@ expose(HandlerLog, columns=LOG_COLUMNS, public=True)
 @on_insert(Order)
 def order_came(event: ChangeEvent) -> None:
     row = event.row or {}
-    _write_line("order_came", event, f"{row.get('customer')} ordered {row.get('item')}")
+    _write_line("order_came", event, f"{row.get('customer')}, {row.get('item')}")
 
 
 @on_update(Order, columns=["status"])

@@ -17,21 +17,20 @@ from typing import IO, Any
 ROOT = Path(__file__).parent.parent.parent
 START_SECONDS = 60.0
 # Ends the demo when the pipe to us is closed, which also happens when we are killed.
-LEASH = '"$@" & read -r _; kill -TERM $!; wait $!'
+LEASH = '"$@" & echo The process $!; read -r _; kill -TERM $!; wait $!'
 
 
 class RunningDemo:
     """The demo, how to reach it, and psql on its database."""
 
-    def __init__(self) -> None:
-        port = str(_free_port())
+    def __init__(self, port: int | None = None) -> None:
         self._process = subprocess.Popen(
             ["/bin/sh", "-c", LEASH, "leash", sys.executable, "-W", "error::ResourceWarning", "-m", "demo"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             cwd=ROOT,
-            env={**os.environ, "PORT": port, "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, "PORT": str(port or free_port()), "PYTHONUNBUFFERED": "1"},
             start_new_session=True,
         )
         self.said: dict[str, str] = {}
@@ -53,6 +52,8 @@ class RunningDemo:
             words = line.split(maxsplit=2)
             if words[:1] == ["The"]:
                 self.said[words[1]] = words[2].strip()
+            elif words[:1] == ["Port"]:
+                self.said["port"] = line.strip()
             if "Ctrl-C" in line:
                 return
         raise AssertionError(f"The demo ended early, after saying {self.said}")
@@ -82,12 +83,12 @@ class RunningDemo:
         return subprocess.run(command, check=True, capture_output=True, text=True, timeout=20).stdout.strip()
 
     def stop(self) -> None:
-        """End it as Ctrl-C would. Stopped already: does nothing."""
+        """End it as Ctrl-C would, and wait until the last of its processes is gone. Stopped already: does nothing."""
         # The demo's own processes hold its standard output: it ends when the last of them is gone.
         self._process.communicate(timeout=40)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,4 +1,4 @@
-"""pgevents.js by itself: its own tests under node, and its size."""
+"""The JavaScript without a browser: its own tests under node, and the size of pgevents.js."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ import re
 import subprocess
 from pathlib import Path
 
+import pytest
 from playwright._impl._driver import compute_driver_executable
 
 HERE = Path(__file__).parent
 CLIENT = HERE.parent.parent / "static" / "pgevents.js"
 
 
-def test_client_under_node() -> None:
+@pytest.mark.parametrize("file", ["pgevents.test.mjs", "joined.test.mjs"])
+def test_under_node(file: str) -> None:
     # Playwright's wheel brings a node: nothing else has to be installed.
     node = compute_driver_executable()[0]
-    command = [node, "--test", "--test-reporter=tap", str(HERE / "pgevents.test.mjs")]
+    command = [node, "--test", "--test-reporter=tap", str(HERE / file)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"^# pass [1-9][0-9]*$", done.stdout, re.M), done.stdout
