@@ -16,7 +16,7 @@ from werkzeug.exceptions import HTTPException
 from pgevents_push.config import Config
 from pgevents_push.errors import BadParameter, Forbidden, RequestError, Unauthorized, Unavailable
 from pgevents_push.hub import Hub, Subscription, View
-from pgevents_push.transports.closing import CLOSINGS, Closing
+from pgevents_push.transports.closing import CLOSINGS, Closing, as_number
 from pgevents_push.transports.gate import Gate, Opened
 from pgevents_push.transports.request import TableRequest
 from pgevents_push.transports.ws_handshake import refuse_foreign_origin, without_socket
@@ -197,7 +197,7 @@ class Conversation:
             self._views[ref] = self._waiting.pop(ref)[0]
 
     def _greeting(self, view: View, since: str | None, cursor: str) -> bytes:
-        heartbeat = self._settings.heartbeat_seconds
+        heartbeat = as_number(self._settings.heartbeat_seconds)
         tables = [str(view.table)]
         ready = control("ready", ref=view.label, cursor=cursor, resumed=False, tables=tables, heartbeat=heartbeat)
         # This version cannot go back to a position, and must not be silent about what lies between.

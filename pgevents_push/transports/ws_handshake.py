@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +12,8 @@ from flask_sock import Sock
 from wsproto.utilities import RemoteProtocolError
 
 from pgevents_push.config import Config
-from pgevents_push.errors import BadParameter, Forbidden, RequestError, Unavailable
+from pgevents_push.errors import BadParameter, Forbidden, Unavailable
+from pgevents_push.transports.problem import problem
 from pgevents_push.transports.ws_protocol import CloseCode, origin_allowed
 from pgevents_push.transports.ws_socket import GuardedSocket, SafeWebSocket
 
@@ -96,12 +96,6 @@ def refuse_foreign_origin(settings: Config) -> Response | None:
         return None
     log.warning("WebSocket refused: origin %.200r is neither %s nor in PGEVENTS_ALLOWED_ORIGINS", origin, own)
     return problem(Forbidden("This origin may not open a WebSocket here: PGEVENTS_ALLOWED_ORIGINS names others."))
-
-
-def problem(error: RequestError) -> Response:
-    """Return the error as application/problem+json (RFC 9457)."""
-    body = {"type": "about:blank", "title": error.title, "status": error.status, "detail": str(error)}
-    return Response(json.dumps(body), error.status, mimetype="application/problem+json")
 
 
 def guard_environ(environ: dict[str, Any], settings: Config) -> bool:
