@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
@@ -65,7 +66,8 @@ def main() -> None:
     if port != wanted:
         print(f"Port {wanted} is taken, so the demo uses {port}.", flush=True)
     with Postgres(port=free_port(54320)) as postgres:
-        psql = f"psql -h {HOST} -p {postgres.port} -U postgres postgres"
+        program = "psql" if shutil.which("psql") else postgres.bin_dir / "psql"
+        psql = f"{program} -h {HOST} -p {postgres.port} -U postgres postgres"
         os.environ["DATABASE_URL"] = postgres.url()
         os.environ["DEMO_PSQL"] = psql
         # The buttons of the page run psql: the one that came with the server, when there is no other.

@@ -10,6 +10,7 @@ from typing import Any
 from flask import Blueprint, abort, current_app, jsonify, render_template, request
 from flask.typing import ResponseReturnValue
 from sqlalchemy import func, select
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm.exc import StaleDataError
 
 from demo.handlers import LOG_COLUMNS, ORDER_COLUMNS
@@ -28,6 +29,13 @@ def refuse_other_sites() -> None:
     origin = request.headers.get("Origin")
     if request.method != "GET" and origin and origin.split("://", 1)[-1] != request.host:
         abort(403)
+
+
+@pages.errorhandler(OperationalError)
+def locked(error: OperationalError) -> ResponseReturnValue:
+    """Another program holds the row's lock, or the database is away: not our bug, so no traceback."""
+    db.session.rollback()
+    return str(error.orig), 503
 
 
 @pages.get("/")

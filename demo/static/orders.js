@@ -1,5 +1,10 @@
 // The board: one card per order, in the column of its status.
 
+const HINTS = {
+  404: "", // somebody deleted or moved it a moment before, and the board shows it already
+  409: "",
+  503: "Another program holds this order in a transaction, or the database is away. Try again.",
+};
 const NEXT = { new: "Mark paid", paid: "Ship it" };
 const columns = new Map([...document.querySelectorAll(".column")].map((column) => [column.dataset.status, column]));
 const template = document.querySelector("#card");
@@ -73,8 +78,7 @@ async function send(address, fields) {
   const hint = document.querySelector("#hint");
   try {
     const answer = await fetch(address, { method: "POST", body: new URLSearchParams(fields) });
-    // 404 and 409: somebody was faster, and the board shows it already.
-    hint.textContent = answer.ok || [404, 409].includes(answer.status) ? "" : `That did not work (${answer.status}).`;
+    hint.textContent = answer.ok ? "" : HINTS[answer.status] ?? `That did not work (${answer.status}).`;
     return answer.ok;
   } catch {
     hint.textContent = "The server cannot be reached.";

@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
 
@@ -76,6 +77,13 @@ class RunningDemo:
 
     def json(self, path: str) -> Any:
         return json.loads(self.get(path))
+
+    @property
+    def database(self) -> dict[str, Any]:
+        """Where its database is, as psycopg2 wants it."""
+        words = shlex.split(self.said["database"])
+        names = {"-h": "host", "-p": "port", "-U": "user", "-d": "dbname"}
+        return {names[option]: value for option, value in pairwise(words) if option in names}
 
     def psql(self, statement: str) -> str:
         """Run one statement in psql; return its rows, columns separated by `|`."""

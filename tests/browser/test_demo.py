@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 import signal
+from contextlib import closing
 from pathlib import Path
 
+import psycopg2
 import pytest
 from playwright.sync_api import Page
 
@@ -98,6 +100,23 @@ def test_card_moves_and_goes_in_both_tabs(demo: RunningDemo, open_tab: OpenTab) 
     for tab in (first, second):
         tab.wait_for_selector(f".card[data-id='{number}']", state="detached")
     wait_until_like_sql(demo, first, second)
+
+
+def test_order_that_another_program_holds_is_said_to_be_held(
+    demo: RunningDemo, open_tab: OpenTab, complaints: list[str]
+) -> None:
+    tab = open_tab()
+    number = insert(demo, "Held")
+    with closing(psycopg2.connect(**demo.database)) as other, other.cursor() as cursor:
+        cursor.execute("UPDATE orders SET quantity = 7 WHERE id = %s", [number])
+        tab.click(f".card[data-id='{number}'] .advance")
+        tab.wait_for_selector("#hint:has-text('Another program holds this order')")
+        other.commit()
+    tab.wait_for_selector(f".card[data-id='{number}']:has-text('7 ')")
+    tab.click(f".card[data-id='{number}'] .advance")
+    tab.wait_for_selector(f".column[data-status=paid] .card[data-id='{number}']")
+    wait_until_like_sql(demo, tab)
+    complaints[:] = [said for said in complaints if "503" not in said]
 
 
 @pytest.mark.parametrize("program", ["psql", "psycopg2", "ship", "copy", "bulk", "rollback", "clear", "restart"])

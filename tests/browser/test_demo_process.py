@@ -21,11 +21,6 @@ def taken_port() -> Iterator[int]:
         yield int(taken.getsockname()[1])
 
 
-def database_directory(demo: RunningDemo) -> Path:
-    words = demo.said["database"].split()
-    return Path(words[words.index("-h") + 1])
-
-
 def test_taken_port_is_said_and_another_one_used(taken_port: int) -> None:
     demo = RunningDemo(taken_port)
     try:
@@ -40,7 +35,7 @@ def test_taken_port_is_said_and_another_one_used(taken_port: int) -> None:
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_nothing_stays_behind(end: signal.Signals) -> None:
     demo = RunningDemo()
-    directory = database_directory(demo)
+    directory = Path(demo.database["host"])
     assert directory.is_dir()
     os.kill(int(demo.said["process"]), end)
     # Its output ends when the last process that holds it is gone: workers, postgres, watchdog.
