@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args, get_origin
@@ -63,13 +64,14 @@ class Config:
             if key in known:
                 values[known[key].name] = _checked(key, value, known[key].type, known[key].metadata["least"])
             elif key.startswith(f"{prefix}_"):
-                raise ConfigurationError(_unknown(key, list(known)))
+                raise ConfigurationError(_unknown(key, list(known), len(prefix) + 1))
         return cls(**values)
 
 
-def _unknown(key: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(key, known, 1, 0.5)
-    hint = f" Did you mean {near[0]}?" if near else f" The settings are: {', '.join(known)}."
+def _unknown(key: str, known: list[str], skip: int) -> str:
+    # Without the prefix, which all have in common and which would make any two of them look alike.
+    near = difflib.get_close_matches(key[skip:], [name[skip:] for name in known], 1, 0.5)
+    hint = f" Did you mean {key[:skip]}{near[0]}?" if near else f" The settings are: {', '.join(known)}."
     return f"Unknown setting {key}.{hint}"
 
 
@@ -80,23 +82,24 @@ def _checked(key: str, value: Any, annotation: Any, least: float | None) -> Any:
             raise ConfigurationError(f"{key} must be one of {', '.join(map(repr, get_args(kind)))}, not {value!r}.")
         return value
     if kind is tuple:
-        if isinstance(value, str) or not all(isinstance(item, str) for item in value):
+        if not isinstance(value, list | tuple | set | frozenset) or not all(isinstance(item, str) for item in value):
             raise ConfigurationError(f"{key} must be a list of strings, not {value!r}.")
         return tuple(value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         wanted = " or ".join(k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,)))
-        raise ConfigurationError(f"{key} must be {wanted}, not {value!r}.")
-    if least is not None and value < least:
-        raise ConfigurationError(f"{key} must be at least {least:g}, not {value!r}.")
+        shown = type(value).__name__ if key.endswith("_URL") else repr(value)  # a URL may hold a password
+        raise ConfigurationError(f"{key} must be {wanted}, not {shown}.")
+    if least is not None and not (least <= value < math.inf):
+        raise ConfigurationError(f"{key} must be at least {least:g} and finite, not {value!r}.")
     return value
 
 
 # Annotations are strings here (PEP 563); this table gives each its runtime check.
 _KINDS: dict[str, Any] = {
     "str | None": (str, type(None)),
-    'Literal["auto", "verify", "off"]': Literal["auto", "verify", "off"],
+    "Literal['auto', 'verify', 'off']": Literal["auto", "verify", "off"],
     "bool": bool,
     "str": str,
     "float": float,
