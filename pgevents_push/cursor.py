@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 
 from pgevents_push.errors import CursorError
 
 _EPOCH = re.compile(r"[0-9a-f]{4,32}")
 _SNAPSHOT = re.compile(r"([0-9]{1,20}):([0-9]{1,20}):((?:[0-9]{1,20}(?:\.[0-9]{1,20})*)?)")
-_MAX_XID = 2**64 - 1
+_MAX_XID, _MAX_ID = 2**64 - 1, 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,10 @@ class Snapshot:
         return snapshot
 
     def _check(self) -> None:
-        ordered = (self.xmin, *self.xip, self.xmax)
-        rising = all(a < b for a, b in zip(self.xip, self.xip[1:], strict=False))
-        if not rising or list(ordered) != sorted(ordered) or self.xmax > _MAX_XID:
+        # What PostgreSQL itself would refuse; it must never see a cursor that somebody tampered with.
+        later = (*self.xip, self.xmax)
+        rising = all(a < b for a, b in pairwise(later))
+        if not rising or not 1 <= self.xmin <= later[0] or self.xmax > _MAX_XID:
             raise CursorError(f"{self} is not a possible snapshot")
 
     def __str__(self) -> str:
@@ -85,7 +87,10 @@ class Cursor:
             return cls(parts[0], Snapshot.parse(parts[1]))
         if not re.fullmatch(r"[0-9]{1,19}", parts[3]):
             raise CursorError(f"{text[:80]!r} is not a cursor")
-        return cls(parts[0], Snapshot.parse(parts[1]), Snapshot.parse(parts[2]), int(parts[3]))
+        start, until, last_id = Snapshot.parse(parts[1]), Snapshot.parse(parts[2]), int(parts[3])
+        if last_id > _MAX_ID or until.xmin < start.xmin or until.xmax < start.xmax:
+            raise CursorError(f"{text[:80]!r} is not a possible cursor")
+        return cls(parts[0], start, until, last_id)
 
     def __str__(self) -> str:
         head = f"{self.epoch}~{self.snapshot}"
