@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, cast, get_args
 
@@ -23,6 +24,8 @@ _fast_loads: Callable[[str], Any] = _orjson.loads
 ChangeType = Literal["insert", "update", "delete", "truncate"]
 CHANGE_TYPES: tuple[ChangeType, ...] = get_args(ChangeType)
 
+# PostgreSQL's UTF-8 holds neither; asked for such a name it would end the connection.
+_NO_NAME = re.compile("[\0\ud800-\udfff]")
 _NAME_PART = re.compile(r'"((?:[^"]|"")+)"|([^".]+)')
 # orjson reads integers of 2**64 and more as floats and refuses lone surrogates: leave those to the exact path.
 _NEEDS_EXACT = re.compile(r"[0-9][0-9.]{15}|\\u[dD]|[0-9][eE]")
@@ -42,7 +45,7 @@ class TableName(NamedTuple):
         """
         parts = [quoted.replace('""', '"') or plain for quoted, plain in _NAME_PART.findall(text)]
         spelled = [match.group(0) for match in _NAME_PART.finditer(text)]
-        if ".".join(spelled) != text or not 1 <= len(parts) <= 2 or "\0" in text:
+        if ".".join(spelled) != text or not 1 <= len(parts) <= 2 or _NO_NAME.search(text):
             raise TargetError(f'{text[:200]!r} is not a table name: write "table" or "schema.table".')
         return cls(parts[0], parts[1]) if len(parts) == 2 else cls(default_schema, parts[0])
 
@@ -130,6 +133,14 @@ class ChangeEvent:
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"ChangeEvent is immutable: {name!r} cannot be set")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"ChangeEvent is immutable: {name!r} cannot be deleted")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # For queues and other processes. Without the loader, which needs this process's session.
+        kept = {name: getattr(self, name) for name in self.__slots__ if name not in ("_decoded", "loader")}
+        return partial(ChangeEvent, **kept), ()
 
     def __repr__(self) -> str:
         # The key only: rows do not belong into logs.
