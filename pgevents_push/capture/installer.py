@@ -171,7 +171,7 @@ class Installer:
                 raise ConnectionLost(f"The connection to PostgreSQL broke: {_first_line(error)}") from error
             except psycopg2.Error as error:
                 what = f"The trigger on {name}" if name else "The schema pgevents"
-                raise InstallError(f"{what} could not be made: {_first_line(error)}") from error
+                raise InstallError(f"{what} could not be changed: {_first_line(error)}") from error
 
     @contextmanager
     def _connection(self) -> Iterator[Any]:

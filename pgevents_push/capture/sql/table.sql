@@ -1,6 +1,6 @@
 -- Capture one table. Its key is looked up here, so nothing about the table needs to be known beforehand. The
 -- names begin with "!" to fire before the application's triggers: those may change the row again. REPLACE keeps
--- readers going, where DROP would lock them out. No table of this name: nothing is done, it may come later.
+-- readers going, where DROP would lock them out, and enables a trigger that was disabled. No table of this name: nothing is done, it may come later.
 DO $pgevents$
 DECLARE
   place text := pg_catalog.quote_ident({schema}) || '.' || pg_catalog.quote_ident({table});
@@ -17,6 +17,5 @@ BEGIN
     || ' FOR EACH ROW EXECUTE FUNCTION pgevents.capture_v1(' || arguments || ')';
   EXECUTE 'CREATE OR REPLACE TRIGGER "!pgevents_truncate" AFTER TRUNCATE ON ' || place
     || ' FOR EACH STATEMENT EXECUTE FUNCTION pgevents.capture_v1(' || arguments || ')';
-  EXECUTE 'ALTER TABLE ' || place || ' ENABLE TRIGGER "!pgevents_row", ENABLE TRIGGER "!pgevents_truncate"';
 END
 $pgevents$

@@ -1,0 +1,211 @@
+"""Nobody reads, forges or silences the log, or borrows the rights of its functions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg2.errors
+import pytest
+
+from pgevents_push.capture import literal, quote, quoted
+from pgevents_push.errors import InstallError
+from pgevents_push.event import TableName
+from tests.fixtures.capture import install, installer, logged
+from tests.fixtures.postgres import Database
+from tests.fixtures.roles import role
+
+T = TableName("public", "t")
+
+
+@pytest.fixture
+def mallory(database: Database) -> Any:
+    """A writer without grants of ours, who may create things in public."""
+    with role(database, "mallory") as name:
+        database.execute(f"CREATE TABLE t (id int PRIMARY KEY, n int); GRANT ALL ON t TO {name}")
+        database.execute(f"GRANT CREATE ON SCHEMA public TO {name}")
+        install(database, "t")
+        yield database.connect(user=name).cursor()
+
+
+FORBIDDEN = [
+    "SELECT * FROM pgevents.log",
+    "SELECT * FROM pgevents.installation",
+    "INSERT INTO pgevents.log (schema_name, table_name, type, pk) VALUES ('public', 't', 'i', '{}')",
+    "UPDATE pgevents.log SET pk = '{}'",
+    "DELETE FROM pgevents.log",
+    "TRUNCATE pgevents.log",
+    "SELECT pgevents.ring_v1()",
+    "SELECT pgevents.capture_v1()",
+    "CREATE TABLE pgevents.mine ()",
+    "DROP SCHEMA pgevents CASCADE",
+    'DROP TRIGGER "!pgevents_row" ON t',
+    'ALTER TABLE t DISABLE TRIGGER "!pgevents_row"',
+    "CREATE TABLE mine (id int); CREATE TRIGGER x AFTER INSERT ON mine FOR EACH ROW"
+    " EXECUTE FUNCTION pgevents.capture_v1('public', 't', 'id')",
+]
+
+
+@pytest.mark.parametrize("sql", FORBIDDEN)
+def test_a_writer_may_do_nothing_with_the_log_but_write_its_tables(mallory: Any, database: Database, sql: str) -> None:
+    mallory.execute("INSERT INTO t VALUES (1, 1)")
+    with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+        mallory.execute(sql)
+    assert [event.pk for event in logged(database)] == [{"id": 1}]
+
+
+def test_execute_alone_keeps_others_from_borrowing_the_function(mallory: Any, database: Database) -> None:
+    """Also for a role that may see into the schema."""
+    mallory.execute("SELECT current_user")
+    database.execute(f"GRANT USAGE ON SCHEMA pgevents TO {quote(mallory.fetchone()[0])}")
+    with pytest.raises(psycopg2.errors.InsufficientPrivilege, match=r"permission denied for function .*capture_v1"):
+        mallory.execute(FORBIDDEN[-1])
+
+
+def test_functions_are_hardened(database: Database) -> None:
+    database.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    install(database, "t")
+    functions = database.execute(
+        "SELECT p.proname, p.prosecdef, p.proconfig, p.proacl::text, r.rolname, r.rolsuper, r.rolcanlogin"
+        " FROM pg_proc p JOIN pg_roles r ON r.oid = p.proowner"
+        " WHERE p.pronamespace = 'pgevents'::regnamespace"
+    )
+    assert len(functions) == 6
+    for name, definer, settings, rights, owner, is_super, can_login in functions:
+        assert (owner, is_super, can_login) == ("pgevents_owner", False, False), name
+        assert "=" not in {entry[:1] for entry in rights.strip("{}").split(",")}, name  # PUBLIC is the empty name
+        assert not definer or "search_path=pg_catalog, pg_temp" in settings, name
+    assert [name for name, definer, *_ in functions if definer] == ["capture_v1"]
+
+
+def test_functions_and_operators_of_the_writer_are_never_called(mallory: Any, database: Database) -> None:
+    for kind in ("text", "json", "anyelement", "record", "name"):
+        for name in ("lower", "to_json", "row_to_json", "octet_length", "current_setting", "pg_column_size"):
+            mallory.execute(
+                f"CREATE FUNCTION {name}({kind}) RETURNS text LANGUAGE plpgsql AS"
+                " $$ BEGIN RAISE EXCEPTION 'hijacked as %', current_user; END $$"
+            )
+    mallory.execute(
+        "CREATE FUNCTION evil(text, text) RETURNS boolean LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE EXCEPTION 'hijacked as %', current_user; END $$;"
+        "CREATE OPERATOR public.<> (LEFTARG = text, RIGHTARG = text, FUNCTION = evil)"
+    )
+    mallory.execute("CREATE TEMP TABLE log (LIKE t); CREATE TEMP TABLE pg_attribute (attname int)")
+    mallory.execute("SET search_path = public, pg_temp, pg_catalog")
+    mallory.execute("INSERT INTO public.t VALUES (1, 1); UPDATE public.t SET n = 2; DELETE FROM public.t")
+    mallory.execute("SHOW search_path")
+    assert mallory.fetchone() == ("public, pg_temp, pg_catalog",)
+    assert [event.type for event in logged(database)] == ["i", "u", "d"]
+
+
+def test_a_cast_of_the_tables_owner_runs_with_no_more_rights_than_the_log(mallory: Any, database: Database) -> None:
+    """to_json calls a type's own cast. It runs as pgevents_owner, who may log in nowhere and owns only the log."""
+    mallory.execute(
+        "CREATE TYPE odd AS (a int);"
+        "CREATE FUNCTION shown(odd) RETURNS json LANGUAGE sql AS $$ SELECT to_json(current_user) $$;"
+        "CREATE CAST (odd AS json) WITH FUNCTION shown(odd)"
+    )
+    database.execute("CREATE TABLE o (id int PRIMARY KEY, v odd)")
+    install(database, "o")
+    database.execute("INSERT INTO o VALUES (1, '(1)')")
+    assert logged(database)[0].new["v"] in ("pgevents_owner", {"a": 1})
+
+
+def test_a_schema_that_somebody_else_made_is_not_used(database: Database) -> None:
+    with role(database, "squatter") as name:
+        database.execute(f"CREATE SCHEMA pgevents AUTHORIZATION {name}; CREATE TABLE t (id int)")
+        with pytest.raises(InstallError, match=f"belongs to the role '?{name}"):
+            installer(database).install([T])
+        database.execute("DROP SCHEMA pgevents")
+
+
+NAMES = [
+    "plain",
+    "UPPER",
+    "select",
+    'q"uote',
+    "it's",
+    "back\\slash",
+    "per%cent%s",
+    "$pgevents$",
+    "$$",
+    "ü€😀",
+    "a b",
+    "{table}",
+]
+
+
+@pytest.mark.parametrize("text", [*NAMES, "".join(NAMES)[:15], "\\'", "'\\", "E'", "\x01\x7f\n"])
+def test_names_are_quoted_as_postgresql_does(database: Database, text: str) -> None:
+    ((ident, value),) = database.execute("SELECT quote_ident(%s), %s", text, text)
+    assert quote(text).strip('"') == ident.strip('"')
+    assert database.execute(f"SELECT {literal(text)}") == [(value,)]
+    assert database.execute(f"SELECT {quote(text)} FROM (SELECT 1 AS {quote(text)}) x") == [(1,)]
+
+
+@pytest.mark.parametrize("text", NAMES)
+def test_hostile_names_are_captured_and_taken_back(database: Database, text: str) -> None:
+    name = TableName(text, text + "2")
+    database.execute(f"CREATE SCHEMA {quote(text)}; CREATE TABLE {quoted(name)} ({quote(text)} int PRIMARY KEY)")
+    assert installer(database).install([name]).complete
+    database.execute(f"INSERT INTO {quoted(name)} VALUES (1)")
+    (event,) = logged(database)
+    assert (event.table, event.pk) == (str(name), {text: 1})
+    installer(database).uninstall([name])
+    assert installer(database).status([name]).tables == {name: "missing"}
+
+
+def test_an_installer_that_may_not_create_roles(database: Database) -> None:
+    """Most hosted databases: its own role owns everything, and all works the same."""
+    with role(database, "app") as app, role(database, "writer") as writer:
+        database.execute(f"GRANT CREATE ON DATABASE {database.name} TO {app}; GRANT CREATE ON SCHEMA public TO {app}")
+        owner = database.connect(user=app).cursor()
+        owner.execute(f"CREATE TABLE t (id int PRIMARY KEY); GRANT INSERT ON t TO {writer}")
+        status = installer(database, user=app).install([T])
+        assert (status.complete, status.owner) == (True, app)
+        database.connect(user=writer).cursor().execute("INSERT INTO t VALUES (1)")
+        owner.execute("SELECT pk FROM pgevents.log")
+        assert owner.fetchall() == [('{"id":1}',)]
+        owner.execute("SELECT has_function_privilege('public', 'pgevents.capture_v1()', 'EXECUTE')")
+        assert owner.fetchall() == [(False,)]
+        assert installer(database, user=app).install([T]).complete
+        installer(database, user=app).uninstall(everything=True)
+        database.execute("DROP TABLE t")
+
+
+def test_an_installer_that_may_create_roles_but_is_no_superuser(database: Database) -> None:
+    with role(database, "admin", "CREATEROLE") as admin:
+        database.execute(
+            f"GRANT CREATE ON DATABASE {database.name} TO {admin}; GRANT CREATE ON SCHEMA public TO {admin}"
+        )
+        cursor = database.connect(user=admin).cursor()
+        cursor.execute("CREATE TABLE t (id int PRIMARY KEY)")
+        assert installer(database, user=admin).install([T]).complete
+        assert installer(database, user=admin, max_row_bytes=1000).install([T], force=True).complete
+        cursor.execute("INSERT INTO t VALUES (1)")
+        cursor.execute("SELECT pk FROM pgevents.log")
+        assert cursor.fetchall() == [('{"id":1}',)]
+        installer(database, user=admin).uninstall(everything=True)
+        database.execute("DROP TABLE t")
+
+
+def test_a_reader_may_read_and_nothing_else(database: Database) -> None:
+    with role(database, "Rea der") as name:
+        database.execute("CREATE TABLE t (id int PRIMARY KEY)")
+        installer(database).install([T], reader=name)
+        reader = database.connect(user=name).cursor()
+        reader.execute("SELECT * FROM pgevents.log, pgevents.installation")
+        with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+            reader.execute("DELETE FROM pgevents.log")
+
+
+def test_what_is_missing_is_named_with_its_remedy(database: Database) -> None:
+    with role(database, "app") as app:
+        database.execute("CREATE TABLE t (id int PRIMARY KEY)")
+        with pytest.raises(InstallError, match=f"'{app}'.*--reader {app}"):
+            installer(database, user=app).install([T])
+        installer(database).install([])
+        database.execute(f"GRANT USAGE ON SCHEMA pgevents TO {app}; GRANT pgevents_owner TO {app}")
+        with pytest.raises(InstallError, match=r'owner of public\.t.*GRANT TRIGGER ON "public"\."t" TO'):
+            installer(database, user=app).install([T])
+        database.execute(f"GRANT TRIGGER ON t TO {app}")
+        assert installer(database, user=app).install([T]).complete
