@@ -100,14 +100,14 @@ def test_functions_and_operators_of_the_writer_are_never_called(mallory: Any, da
 def test_a_cast_of_the_tables_owner_runs_with_no_more_rights_than_the_log(mallory: Any, database: Database) -> None:
     """to_json calls a type's own cast. It runs as pgevents_owner, who may log in nowhere and owns only the log."""
     mallory.execute(
-        "CREATE TYPE odd AS (a int);"
+        "CREATE TYPE odd AS ENUM ('x');"
         "CREATE FUNCTION shown(odd) RETURNS json LANGUAGE sql AS $$ SELECT to_json(current_user) $$;"
         "CREATE CAST (odd AS json) WITH FUNCTION shown(odd)"
     )
     database.execute("CREATE TABLE o (id int PRIMARY KEY, v odd)")
     install(database, "o")
-    database.execute("INSERT INTO o VALUES (1, '(1)')")
-    assert logged(database)[0].new["v"] in ("pgevents_owner", {"a": 1})
+    database.execute("INSERT INTO o VALUES (1, 'x')")
+    assert logged(database)[0].new["v"] == "pgevents_owner"
 
 
 def test_a_schema_that_somebody_else_made_is_not_used(database: Database) -> None:
