@@ -217,6 +217,6 @@ def _actor(text: str | None) -> dict[str, Any]:
         return {}
     try:
         value = decode(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     return value if isinstance(value, dict) else {"raw": text}

@@ -17,6 +17,10 @@ from pgevents_push.hub import View
 # A cheap look for what might not fit a double: 16 digits in a row, or an exponent of two digits.
 _SUSPICIOUS = re.compile(r"[0-9][0-9.]{15}|[0-9][eE][+-]?[0-9]{2}")
 _MAX_SAFE_INTEGER = 2**53 - 1  # ECMA-262, Number.MAX_SAFE_INTEGER
+_STRING = r'"[^"\\]*(?:\\.[^"\\]*)*"'
+_STRINGS_AND_NUMBERS = re.compile(_STRING + r"|-?[0-9][0-9.eE+-]*")
+_BRACKETS = re.compile(_STRING + r"|[][{}]")
+_DEEPER = {"[": 1, "{": 1, "]": -1, "}": -1}
 _SPACE = re.compile(r"[ \t\n\r]*")
 _raw_value = json.JSONDecoder(parse_int=str, parse_float=str).raw_decode
 
@@ -24,15 +28,17 @@ _raw_value = json.JSONDecoder(parse_int=str, parse_float=str).raw_decode
 def change_json(event: ChangeEvent, view: View) -> str | None:
     """Return the object as JSON text; None when an update changed nothing that this view shows."""
     changed = _visible_names(event.changed_json, view.columns)
-    if event.type == "update" and changed == "[]" and not event.truncated and event.old_pk_json is None:
+    pk, old_pk = _pick(event.pk_json, view.exposed), _pick(event.old_pk_json, view.exposed)
+    old_pk = None if old_pk == pk else old_pk  # a part of the key that is hidden changed: nobody's business
+    if event.type == "update" and changed == "[]" and old_pk is None:
         return None
     row, old = _pick(event.row_json, view.columns), _pick(event.old_json, view.columns)
     parts = [
         f'{{"id":"{event.id}","type":"{event.type}","schema":{json.dumps(event.schema)}',
-        f'"table":{json.dumps(event.table)},"pk":{_pick(event.pk_json, view.exposed)}',
+        f'"table":{json.dumps(event.table)},"pk":{pk}',
     ]
-    if event.old_pk_json is not None:
-        parts.append(f'"old_pk":{_pick(event.old_pk_json, view.exposed)}')
+    if old_pk is not None:
+        parts.append(f'"old_pk":{old_pk}')
     parts.append(f'"row":{row or "null"},"old":{old or "null"},"changed":{changed},"tx":"{event.tx}"')
     if event.truncated:
         parts.append('"truncated":true')
@@ -56,11 +62,23 @@ def _members(text: str) -> list[tuple[str, str]]:
         start = at
         name, at = _raw_value(text, at)
         at = _skip(text, text.index(":", at) + 1)
-        _, at = _raw_value(text, at)
+        at = _end_of_value(text, at)
         members.append((name, text[start:at]))
         at = _skip(text, at)
         at = _skip(text, at + 1) if text[at] == "," else at
     return members
+
+
+def _end_of_value(text: str, at: int) -> int:
+    try:
+        return int(_raw_value(text, at)[1])
+    except RecursionError:  # PostgreSQL takes several thousand levels, Python's parser a thousand
+        depth = 0
+        for token in _BRACKETS.finditer(text, at):
+            depth += _DEEPER.get(token[0], 0)
+            if depth == 0:
+                return token.end()
+        raise
 
 
 def _skip(text: str, at: int) -> int:
@@ -75,16 +93,13 @@ def _visible_names(changed: str, columns: frozenset[str] | None) -> str:
 
 
 def _safe_for_javascript(text: str) -> str:
-    value = json.loads(text, parse_int=_integer, parse_float=_fraction)
-    # ASCII only: a json column may hold a lone surrogate, which no encoder takes unescaped.
-    return json.dumps(value, separators=(",", ":"))
+    """Put the numbers that a double cannot hold into quotes; all other tokens stay as they are spelled."""
+    return _STRINGS_AND_NUMBERS.sub(lambda token: token[0] if _fits(token[0]) else f'"{token[0]}"', text)
 
 
-def _integer(text: str) -> int | str:
-    fits = len(text) <= 17 and abs(int(text)) <= _MAX_SAFE_INTEGER
-    return int(text) if fits else text
-
-
-def _fraction(text: str) -> float | str:
-    number = exact_number(text)
-    return text if isinstance(number, Decimal) else number
+def _fits(token: str) -> bool:
+    if token[0] == '"' or len(token) < 4:
+        return True
+    if token.lstrip("-").isdigit():
+        return len(token) <= 17 and abs(int(token)) <= _MAX_SAFE_INTEGER
+    return not isinstance(exact_number(token), Decimal)

@@ -232,7 +232,7 @@ def test_its_repr_shows_no_row() -> None:
         ("[" * 5000, {"raw": "[" * 5000}),
     ],
 )
-def test_the_actor_is_always_a_mapping(text: str | None, actor: dict[str, Any]) -> None:
+def test_the_actor_is_always_a_mapping(text: str | None, actor: dict[str, Any], fast: str) -> None:
     event = sample(actor_text=text)
     assert event.actor == actor
     assert isinstance(event.actor, MappingProxyType)
