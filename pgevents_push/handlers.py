@@ -87,7 +87,7 @@ class Runner:
         self.tally.counts["missed"] += 1
         if self.tally.counts["missed"] == 1:
             log.error("handler %s is %d events behind and misses event %s", self._handler.name, self._most, event.id)
-        signals.handler_overflowed.send(self._app, event=event, handler=self._handler.name)
+        signals.tell(signals.handler_overflowed, self._app, event=event, handler=self._handler.name)
 
     def stop(self) -> None:
         """End after the event that is being handled."""
@@ -123,10 +123,7 @@ class Runner:
         self.tally.counts["failed"] += 1
         self.tally.last_error = f"{type(error).__name__}: {error}"
         log.error("handler %s failed on event %s", self._handler.name, event.id, exc_info=error)
-        try:
-            signals.handler_failed.send(self._app, event=event, handler=self._handler.name, error=error)
-        except Exception:
-            log.exception("a receiver of handler_failed failed")
+        signals.tell(signals.handler_failed, self._app, event=event, handler=self._handler.name, error=error)
 
 
 class Dispatcher:

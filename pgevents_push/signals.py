@@ -7,10 +7,23 @@
 
 from __future__ import annotations
 
-from blinker import Namespace
+import logging
+from typing import Any
+
+from blinker import Namespace, Signal
+
+log = logging.getLogger(__name__)
 
 _signals = Namespace()
 
 handler_failed = _signals.signal("pgevents-handler-failed")
 handler_overflowed = _signals.signal("pgevents-handler-overflowed")
 listener_changed = _signals.signal("pgevents-listener-changed")
+
+
+def tell(signal: Signal, app: object, **values: Any) -> None:
+    """Send a signal. A receiver that fails is logged: it must not end the listener, or a handler's turn."""
+    try:
+        signal.send(app, **values)
+    except Exception:
+        log.exception("a receiver of %s failed", getattr(signal, "name", signal))
