@@ -1,0 +1,152 @@
+"""Waiting in a process without gevent: descriptors, wake-ups, deadlines, and a peer that leaves."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from pgevents_push import waiting
+from pgevents_push.errors import ConnectionLost
+
+Pair = tuple[socket.socket, socket.socket]
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    one, other = socket.socketpair()
+    with one, other:
+        yield one, other
+
+
+def test_this_process_is_not_cooperative() -> None:
+    assert not waiting.cooperative()
+    assert not waiting.half_patched()
+
+
+def test_wait_any_tells_which_is_ready(pair: Pair) -> None:
+    one, other = pair
+    assert waiting.wait_any((one.fileno(), other.fileno()), (), 0) == set()
+    one.send(b"x")
+    assert waiting.wait_any((one.fileno(), other.fileno()), (), 5) == {other.fileno()}
+    assert waiting.wait_any((), (one.fileno(),), 5) == {one.fileno()}
+
+
+def test_wait_any_keeps_its_timeout(pair: Pair) -> None:
+    began = time.monotonic()
+    assert waiting.wait_any((pair[0].fileno(),), (), 0.02) == set()
+    assert 0.015 < time.monotonic() - began < 2
+
+
+def test_a_descriptor_beyond_1024_is_no_problem(pair: Pair) -> None:
+    high = os.dup2(pair[1].fileno(), 1500)
+    try:
+        pair[0].send(b"x")
+        assert waiting.wait_any((high,), (), 5) == {high}
+    finally:
+        os.close(high)
+
+
+def test_a_wake_wakes_until_it_is_cleared() -> None:
+    wake = waiting.Wake()
+    for _ in range(70_000):  # more than a pipe holds
+        wake.set()
+    assert waiting.wait_any((wake.fileno(),), (), 0) == {wake.fileno()}
+    wake.clear()
+    assert waiting.wait_any((wake.fileno(),), (), 0) == set()
+    wake.set()
+    threading.Thread(target=wake.clear).start()
+    wake.close()
+    wake.close()
+    wake.set()
+
+
+def test_a_wake_from_another_thread_ends_the_wait() -> None:
+    wake = waiting.Wake()
+    threading.Timer(0.02, wake.set).start()
+    assert waiting.wait_any((wake.fileno(),), (), 5)
+    wake.close()
+
+
+def test_peer_gone(pair: Pair) -> None:
+    one, other = pair
+    assert waiting.peer_gone(one) is False
+    other.send(b"x")
+    assert waiting.peer_gone(one) is None
+    assert one.recv(1) == b"x"
+    other.close()
+    assert waiting.peer_gone(one) is True
+    one.close()
+    assert waiting.peer_gone(one) is True
+
+
+def test_watch_departure_calls_back_when_the_peer_leaves(pair: Pair) -> None:
+    gone = threading.Event()
+    waiting.watch_departure(pair[0], gone.set)
+    assert not gone.wait(0.02)
+    pair[1].close()
+    assert gone.wait(5)
+
+
+def test_watch_departure_can_be_stopped_and_the_descriptor_watched_again(pair: Pair) -> None:
+    first, second = threading.Event(), threading.Event()
+    stop = waiting.watch_departure(pair[0], first.set)
+    stop()
+    stop()
+    waiting.watch_departure(pair[0], second.set)
+    pair[1].close()
+    assert second.wait(5)
+    assert not first.is_set()
+
+
+def test_send_all_sends_all_to_a_reader_that_is_slow(pair: Pair) -> None:
+    one, other = pair
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    data, got = os.urandom(300_000), bytearray()
+
+    def read() -> None:
+        while len(got) < len(data):
+            got.extend(other.recv(20_000))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    waiting.send_all(one, data, 5)
+    reader.join(5)
+    assert bytes(got) == data
+
+
+def test_send_all_gives_up_on_a_reader_that_takes_nothing(pair: Pair) -> None:
+    with pytest.raises(ConnectionLost, match=r"took nothing for 0.05 s"):
+        waiting.send_all(pair[0], b"x" * 5_000_000, 0.05)
+
+
+def test_send_all_to_a_closed_peer_is_an_os_error(pair: Pair) -> None:
+    pair[1].close()
+    with pytest.raises(OSError, match="Broken pipe"):
+        waiting.send_all(pair[0], b"x", 1)
+
+
+def test_spawn_runs_in_a_daemon_thread_with_a_name() -> None:
+    found: list[threading.Thread] = []
+    task = waiting.spawn(lambda: found.append(threading.current_thread()), name="pgevents-test")
+    task.join(5)
+    assert (found[0].name, found[0].daemon) == ("pgevents-test", True)
+
+
+def test_run_blocking_returns_and_raises() -> None:
+    assert waiting.run_blocking(max, 3, 4) == 4
+    with pytest.raises(ZeroDivisionError):
+        waiting.run_blocking(lambda: 1 / 0)
+
+
+def test_a_duplicate_outlives_the_original(pair: Pair) -> None:
+    one, other = pair
+    copied = waiting.duplicate(one)
+    one.close()
+    copied.send(b"x")
+    assert other.recv(1) == b"x"
+    copied.close()
