@@ -1,0 +1,152 @@
+"""Reconnecting: the listener loses its backend, or the whole server, and nobody loses, doubles or swaps a change."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from demo.postgres import Postgres
+from tests.faults import writers
+from tests.faults.checker import PERFECT, TRUTH, Change, change_of, check
+from tests.fixtures import programs
+from tests.fixtures.clients import SseReader, start_clients
+from tests.fixtures.postgres import Database, Server
+from tests.fixtures.servers import WORKERS, Serving, free_port, serving
+
+CLIENTS = 3
+CHANGE_ORDERS = "change orders"
+KILL = """
+SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+WHERE application_name = 'pgevents_push' AND datname = current_database()
+"""
+
+
+def fill(database: Database) -> Database:
+    database.execute(programs.SCHEMA)
+    database.execute(f"INSERT INTO orders SELECT generate_series(1, {writers.ROWS})")
+    return database
+
+
+@pytest.fixture
+def filled(database: Database) -> Database:
+    return fill(database)
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Database]:
+    """A database on a server of its own, which a test may restart: it comes back at the same port."""
+    with Postgres(data_dir=tmp_path / "data", port=free_port()) as postgres:
+        dsn = {"host": "127.0.0.1", "port": str(postgres.port), "user": "postgres", "dbname": "postgres"}
+        database = Database(Server(dsn, postgres), "postgres")
+        yield fill(database)
+        database.close()
+
+
+def query(database: Database, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
+    """Ask on a new connection: the fixture's own did not survive the server."""
+    connection = database.connect()
+    with connection.cursor() as cursor:
+        cursor.execute(sql, parameters)
+        return cursor.fetchall() if cursor.description else []
+
+
+def check_everybody(database: Database, server: Serving, reports: list[dict[str, Any]]) -> int:
+    """Every handler and client got each change of `orders`; return how many there were."""
+    rows = query(database, TRUTH)
+    truth = [Change(id_, tx, key, int(version), last) for id_, tx, key, version, last, *_ in rows]
+
+    def handled() -> dict[int, list[Change]]:
+        calls = server.calls()
+        return {
+            pid: [change_of(line, "orders", line["version"]) for line in calls[pid, CHANGE_ORDERS]]
+            for pid in server.pids
+        }
+
+    server.until(lambda: all(len(seen) >= len(truth) for seen in handled().values()), 20, lambda: "handlers missed")
+    for pid, seen in handled().items():
+        assert check(truth, seen) == PERFECT, (pid, server.output())
+    for report in reports:
+        seen = [change_of(data, "orders", (data["row"] or data["old"])["version"]) for data in report["changes"]]
+        assert check(truth, seen) == PERFECT, (report["kind"], report["others"], report["ended"])
+        assert set(report["others"]) <= {"ready", "sync"}, report["others"]
+    return len(truth)
+
+
+def last_insert(database: Database, number: int) -> str:
+    """Commit one more change, behind all others; return the event's id."""
+    query(database, "INSERT INTO orders (id) VALUES (%s)", number)
+    [(event_id,)] = query(database, "SELECT max(id) FROM pgevents.log")
+    return str(event_id)
+
+
+def test_backend_killed_under_load(filled: Database) -> None:
+    load = writers.Load(seed=7, table="orders", writers=4, longest_seconds=0.1)
+    with (
+        serving("gevent", filled.url) as server,
+        start_clients(server.ports, ["orders"], CLIENTS, CLIENTS) as clients,
+    ):
+        kills, ends = 0, time.monotonic() + 8
+        with writers.writing(filled.connect, load):
+            while time.monotonic() < ends:
+                kills += filled.execute(KILL)[0][0]
+                time.sleep(0.5)
+        assert kills >= 3 * WORKERS
+        reports = clients.until(last_insert(filled, 999_999))
+        assert check_everybody(filled, server, reports) > 500
+        words = [line["status"] for line in server.lines() if "status" in line]
+        assert words.count("reconnecting") >= 2 * WORKERS
+
+
+def test_server_restarted(own: Database) -> None:
+    postgres = own.server.postgres
+    assert postgres is not None
+    with serving("gevent", own.url) as server, start_clients(server.ports, ["orders"], CLIENTS, CLIENTS) as clients:
+        clients.until(last_insert(own, 1001))
+        for number in range(1002, 1102):  # confirmed, but maybe not yet read, when the server dies
+            own.execute("INSERT INTO orders (id) VALUES (%s)", number)
+        postgres.stop("immediate")
+        server.until(lambda: set(server.statuses().values()) == {"reconnecting"}, 10, server.statuses)
+        postgres.start()
+        reports = clients.until(last_insert(own, 1102))
+        assert check_everybody(own, server, reports) == 102
+
+
+def test_table_created_later_under_load(filled: Database) -> None:
+    """The app names a table that does not exist; a psql makes it while other tables are written all the time."""
+    with (
+        serving("gevent", filled.url) as server,
+        writers.writing(filled.connect, writers.Load(seed=8, table="orders", writers=1, longest_seconds=0.01)),
+    ):
+        filled.execute("CREATE TABLE late (id int PRIMARY KEY)")
+
+        def captured() -> bool:
+            filled.execute("INSERT INTO late SELECT coalesce(max(id), 0) + 1 FROM late")
+            seen = {pid for pid, handler in server.calls() if handler == "change late"}
+            return seen == server.pids
+
+        server.until(captured, 6, lambda: "nobody captures the table")
+
+
+def test_what_is_inserted_after_ready_arrives(filled: Database) -> None:
+    with serving("gevent", filled.url) as server:
+        for number in range(10_000, 10_200):
+            insert_when_ready(filled, server, number)
+
+
+def insert_when_ready(database: Database, server: Serving, number: int) -> None:
+    """Open a stream, insert as soon as it says ready, and wait for that change; the socket has a timeout."""
+    reader = SseReader(server.ports[0], ["orders"])
+    try:
+        while not reader.is_ready:
+            assert reader.read(), "the stream ended"
+        database.execute("INSERT INTO orders (id) VALUES (%s)", number)
+        # The other worker may be a moment ahead: then the one before comes too, which this cursor had not seen.
+        while [change["pk"]["id"] for change in reader.changes[-1:]] != [number]:
+            assert reader.read(), "the stream ended"
+        assert len(reader.changes) <= 2
+    finally:
+        reader.sock.close()
