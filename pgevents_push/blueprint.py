@@ -22,7 +22,6 @@ from pgevents_push.transports.gate import Authorize
 
 F = TypeVar("F", bound=Callable[[ChangeEvent], object])
 C = TypeVar("C", bound=Callback)
-Decorator = Callable[[F], F]
 
 _PACKAGE = Path(__file__).parent
 
@@ -78,7 +77,6 @@ class PGEvents:
             return  # the same blueprint under a second name or prefix: one listener serves both
         config = Config.from_mapping(app.config, self.config_prefix)
         runtime = Runtime(app, self.declarations, config, Database.of(app, config, self.config_prefix))
-        runtime.captured.check()
         runtimes[self.name] = runtime
         self._runtimes.add(runtime)
         app.before_request(runtime.on_request)
@@ -121,7 +119,7 @@ class PGEvents:
         types: Iterable[ChangeType] = CHANGE_TYPES,
         columns: Sequence[str] | None = None,
         when: When | None = None,
-    ) -> Decorator[F]:
+    ) -> Callable[[F], F]:
         """Call the decorated function for each committed change of a table, whichever program made it.
 
         It runs in every process that serves the app, in order, in an app context of its own.
@@ -139,21 +137,21 @@ class PGEvents:
 
         return decorate
 
-    def on_insert(self, target: object, *, when: When | None = None) -> Decorator[F]:
+    def on_insert(self, target: object, *, when: When | None = None) -> Callable[[F], F]:
         """Like `on_change`, for inserted rows."""
         return self.on_change(target, types=("insert",), when=when)
 
     def on_update(
         self, target: object, *, columns: Sequence[str] | None = None, when: When | None = None
-    ) -> Decorator[F]:
+    ) -> Callable[[F], F]:
         """Like `on_change`, for rows that an UPDATE really changed."""
         return self.on_change(target, types=("update",), columns=columns, when=when)
 
-    def on_delete(self, target: object, *, when: When | None = None) -> Decorator[F]:
+    def on_delete(self, target: object, *, when: When | None = None) -> Callable[[F], F]:
         """Like `on_change`, for deleted rows; `event.old` is the row."""
         return self.on_change(target, types=("delete",), when=when)
 
-    def on_truncate(self, target: object, *, when: When | None = None) -> Decorator[F]:
+    def on_truncate(self, target: object, *, when: When | None = None) -> Callable[[F], F]:
         """Like `on_change`, for TRUNCATE; the event has neither key nor row."""
         return self.on_change(target, types=("truncate",), when=when)
 

@@ -9,7 +9,7 @@ import click
 from flask import current_app
 from flask.cli import AppGroup
 
-from pgevents_push.capture import Status, ddl, resolve
+from pgevents_push.capture import Status, ddl, resolve, uninstall_ddl
 from pgevents_push.cursor import Cursor
 from pgevents_push.errors import ConnectionLost, PGEventsError
 from pgevents_push.event import ChangeEvent, TableName
@@ -42,7 +42,7 @@ def _runtime(name: str | None) -> Runtime:
 
 def _tables(runtime: Runtime, names: tuple[str, ...]) -> list[TableName]:
     if not names:
-        return runtime.captured.tables
+        return runtime.tables
     return [resolve(name, runtime.config.default_schema).name for name in names]
 
 
@@ -58,7 +58,7 @@ def install(names: tuple[str, ...], reader: str | None, instance: str | None) ->
     """Install the log and the triggers; by default of all tables that the app declares."""
     runtime = _runtime(instance)
     try:
-        status = runtime.captured.installer().install(_tables(runtime, names), reader=reader, force=True)
+        status = runtime.installer().install(_tables(runtime, names), reader=reader, force=True)
     except PGEventsError as error:
         raise click.ClickException(str(error)) from None
     _print(status)
@@ -73,7 +73,7 @@ def uninstall(names: tuple[str, ...], everything: bool, instance: str | None) ->
     runtime = _runtime(instance)
     chosen = None if everything else _tables(runtime, names)
     try:
-        runtime.captured.installer().uninstall(chosen, everything=everything)
+        runtime.installer().uninstall(chosen, everything=everything)
     except PGEventsError as error:
         raise click.ClickException(str(error)) from None
     click.echo("Removed everything." if chosen is None else f"Removed: {', '.join(map(str, chosen))}.")
@@ -86,7 +86,7 @@ def status(as_json: bool, instance: str | None) -> None:
     """Show what is installed. Exit code 1 when something is missing or out of date."""
     runtime = _runtime(instance)
     try:
-        found = runtime.captured.installer().status(runtime.captured.tables)
+        found = runtime.installer().status(runtime.tables)
     except PGEventsError as error:
         raise click.ClickException(str(error)) from None
     if as_json:
@@ -124,12 +124,12 @@ def sql(names: tuple[str, ...], removing: bool, instance: str | None) -> None:
     """Print all DDL without connecting: for reviewers, DBAs and migrations."""
     runtime = _runtime(instance)
     config = runtime.config
-    script = ddl(
-        () if removing and not names else _tables(runtime, names),
-        max_row_bytes=config.max_row_bytes,
-        lock_timeout_seconds=config.lock_timeout_seconds,
-        uninstall=removing,
-    )
+    timeout = config.lock_timeout_seconds
+    if removing:
+        script = uninstall_ddl(_tables(runtime, names) if names else (), lock_timeout_seconds=timeout)
+    else:
+        tables = _tables(runtime, names)
+        script = ddl(tables, max_row_bytes=config.max_row_bytes, lock_timeout_seconds=timeout)
     click.echo(script, nl=False)
 
 

@@ -73,7 +73,7 @@ class Pump:
 
     def _install(self) -> None:
         assert self._runtime is not None
-        self._runtime.captured.ensure()
+        self._runtime.installer().install(self._runtime.tables)
         if self._cursor is None:
             connection = self._connect()
             self._cursor = read_position(connection.execute)
@@ -109,7 +109,7 @@ class Pump:
             self._connection, self._pid = self._connect(), os.getpid()
             Doorbell(self._connection, 0).hang()
         if self._cursor is None:
-            runtime.captured.ensure()
+            runtime.installer().install(runtime.tables)
             self._cursor = read_position(self._connection.execute)
         return self._connection
 

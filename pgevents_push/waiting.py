@@ -116,12 +116,11 @@ class Wake:
             pass
 
     def close(self) -> None:
-        for fd in (self._read, self._write):
-            try:
+        # First forgotten, then closed: the number may soon be somebody else's file.
+        fds, self._read, self._write = (self._read, self._write), -1, -1
+        for fd in fds:
+            if fd >= 0:
                 os.close(fd)
-            except OSError:
-                pass
-        self._read = self._write = -1
 
 
 def raw_socket(sock: Any) -> Any:

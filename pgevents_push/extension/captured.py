@@ -1,166 +1,106 @@
-"""Captured: the declarations resolved for one app, and whether its database captures them."""
+"""Captured: the tables of one app, and whether its database captures them: installs what is missing."""
 
 from __future__ import annotations
 
 import logging
 import time
-import weakref
 from collections.abc import Callable
-from typing import Any
-
-import sqlalchemy as sa
-from flask import Flask
 
 from pgevents_push import waiting
-from pgevents_push.capture import Installer, Status, install_with
+from pgevents_push.capture import Installer, Status
 from pgevents_push.config import Config
-from pgevents_push.errors import InstallError
+from pgevents_push.errors import PGEventsError
 from pgevents_push.event import TableName
-from pgevents_push.extension.database import Database
-from pgevents_push.extension.declarations import Declarations
-from pgevents_push.handlers import Handler
-from pgevents_push.transports.gate import Gate
 
 log = logging.getLogger(__name__)
 
-# How often a table that does not exist yet is looked for: at first soon (a migration is running), then seldom.
+# How often a table that is missing is looked for: at first soon (a migration is running), then seldom.
 FIRST_LOOK_SECONDS, LONGEST_LOOK_SECONDS = 1.0, 15.0
+
+Report = Callable[["frozenset[TableName] | None"], None]
 
 
 class Captured:
-    """The tables of one app: their handlers, their exposures, and their triggers."""
+    """Sees to it, in the background of a running listener, that tables are captured. One busy table must not
+    keep the others from being heard, so installing is no part of the listener's loop.
 
-    def __init__(self, app: Flask, declarations: Declarations, config: Config, database: Database) -> None:
-        self._app = app
-        self._declarations = declarations
-        self._config = config
-        self._database = database
-        self._gate: Gate | None = None
-        self._handlers: list[Handler] | None = None
-        self._tables: list[TableName] | None = None
-        self._ensured: frozenset[TableName] = frozenset()
-        self._next_look = 0.0
-        self._look_seconds = FIRST_LOOK_SECONDS
-        _listen_to_create_all(self)
+    :param tables: the tables that are to be captured at this moment.
+    :param report: told which tables are; None when nobody looks (PGEVENTS_INSTALL="off").
 
-    def forget(self) -> None:
-        """Resolve the declarations anew when they are next asked for."""
-        self._gate = self._handlers = self._tables = None
+    `looked` is True once the first look was done: what could be installed is.
+    """
 
-    @property
-    def gate(self) -> Gate:
-        if self._gate is None:
-            schema = self._config.default_schema
-            self._gate = Gate(self._declarations.exposures(schema), schema)
-        return self._gate
+    def __init__(
+        self, installer: Installer, config: Config, tables: Callable[[], list[TableName]], report: Report
+    ) -> None:
+        self._installer = installer
+        self._mode = config.install
+        self._tables = tables
+        self._report = report
+        self._captured: frozenset[TableName] = frozenset()
+        self._said: str | None = None
+        self._due = 0.0
+        self._pause = FIRST_LOOK_SECONDS
+        self._looking = False
+        self.looked = False
 
-    def handlers(self) -> list[Handler]:
-        """The handlers at this moment; SQLAlchemy's registrar may have got and lost some since."""
-        if self._handlers is None:
-            self._handlers = self._declarations.decorated(self._config.default_schema)
-        return self._handlers + self._declarations.registered(self._config.default_schema)
+    def prepare(self) -> None:
+        """Make sure that there is a log to read, and look after the tables soon. Runs before each connection of
+        the listener."""
+        self._due = 0.0
+        if self._mode == "auto":
+            self._try(lambda: self._installer.install([]))
+        elif self._mode == "off":
+            self.looked = True
+            self._report(None)
 
-    @property
-    def tables(self) -> list[TableName]:
-        """The tables to capture, in a fixed order: processes that install them never wait crosswise.
-
-        :raises ConfigurationError: a model belongs to another database.
-        """
-        if self._tables is None:
-            targets = self._declarations.targets(self._config.default_schema)
-            for target in targets:
-                self._database.check(target, self._app)
-            self._tables = sorted(target.name for target in targets)
-        return self._tables
-
-    def check(self) -> None:
-        """Resolve everything once, so that a mistake shows at registration.
-
-        :raises ConfigurationError: names the mistake.
-        """
-        _ = self.tables, self.gate
-
-    def installer(self) -> Installer:
-        return Installer(
-            self._database.dsn,
-            max_row_bytes=self._config.max_row_bytes,
-            lock_timeout_seconds=self._config.lock_timeout_seconds,
-            connect_timeout_seconds=self._config.connect_timeout_seconds,
-        )
-
-    def ensure(self) -> None:
-        """Do what PGEVENTS_INSTALL says about missing triggers. What cannot be installed is logged, and does not
-        keep the other tables from being heard."""
-        tables = self.tables
-        if self._config.install == "off":
+    def look(self) -> None:
+        """Look, in the background, after tables that are not captured yet: missing, declared late, created late.
+        Cheap when nothing is wanting; the listener calls it each time round."""
+        if self._mode == "off" or self._looking or time.monotonic() < self._due:
             return
-        installer = self.installer()
+        if self._due and self._captured.issuperset(self._tables()):
+            return
+        self._looking = True
+        waiting.spawn(self._look, name="pgevents-install")
+
+    def declared(self) -> None:
+        """A table was declared: look for it at once."""
+        self._due = min(self._due, time.monotonic())
+
+    def _look(self) -> None:
         try:
-            if self._config.install == "auto":
-                status = waiting.run_blocking(installer.install, tables)
-            else:
-                status = waiting.run_blocking(installer.status, tables)
-        except InstallError as error:
-            log.error("%s", error)
-            status = waiting.run_blocking(installer.status, tables)
-        self._note(tables, status)
+            tables = self._tables()
+            installing = self._mode == "auto"
+            status = self._try(lambda: self._installer.install(tables)) if installing else None
+            status = status or self._try(lambda: self._installer.status(tables))
+            if status is not None:
+                self._note(tables, status)
+        finally:
+            self._due = time.monotonic() + self._pause
+            self._pause = min(LONGEST_LOOK_SECONDS, 2 * self._pause)
+            self._looking = False
+
+    def _try(self, step: Callable[[], Status]) -> Status | None:
+        try:
+            return waiting.run_blocking(step)
+        except PGEventsError as error:
+            self._say(logging.ERROR, str(error))
+            return None
 
     def _note(self, tables: list[TableName], status: Status) -> None:
-        captured = frozenset(t for t in tables if status.tables.get(t) == "current")
-        wanting = [f"{t} is {status.tables.get(t)}" for t in tables if t not in captured]
-        if captured == self._ensured and wanting:
-            self._look_seconds = min(LONGEST_LOOK_SECONDS, 2 * self._look_seconds)
-        else:
-            self._look_seconds = FIRST_LOOK_SECONDS
-            if wanting:
-                log.warning("not captured: %s. See: flask pgevents status", ", ".join(wanting))
-        self._ensured = captured
-        self._next_look = time.monotonic() + self._look_seconds
+        # An outdated trigger still writes a log that can be read; a disabled one does not.
+        captured = frozenset(t for t in tables if status.tables.get(t) in ("current", "outdated"))
+        if captured != self._captured:
+            self._captured, self._pause = captured, FIRST_LOOK_SECONDS
+        self.looked = True
+        self._report(captured)
+        wanting = [f"{table} is {status.tables.get(table)}" for table in tables if table not in captured]
+        if wanting:
+            self._say(logging.WARNING, f"not captured: {', '.join(wanting)}. See: flask pgevents status")
 
-    def look_again(self) -> None:
-        """Look for tables that came up since: declared late, or created late."""
-        if not self._ensured.issuperset(self.tables) and time.monotonic() >= self._next_look:
-            self.ensure()
-
-    def named(self, table: sa.Table) -> TableName:
-        return TableName(table.schema or self._config.default_schema, table.name)
-
-    def created(self, name: TableName, connection: sa.Connection) -> None:
-        """A table was created by SQLAlchemy: capture it in the same transaction, so that its first row is not
-        missed. If that fails the table still stays, and the listener tries again."""
-        if self._config.install != "auto" or name not in self.tables or not self._database.is_at(connection.engine.url):
-            return
-        try:
-            with connection.begin_nested():
-                install_with(
-                    _executor(connection),
-                    [name],
-                    max_row_bytes=self._config.max_row_bytes,
-                    lock_timeout_seconds=self._config.lock_timeout_seconds,
-                )
-        except (InstallError, sa.exc.SQLAlchemyError) as error:
-            log.warning("%s was created, but is not captured yet: %s", name, error)
-
-
-def _executor(connection: sa.Connection) -> Callable[[str], Any]:
-    def execute(statement: str) -> Any:
-        result = connection.exec_driver_sql(statement)
-        return result.fetchall() if result.returns_rows else None
-
-    return execute
-
-
-# Every app's tables; SQLAlchemy's hook is one for the whole process.
-_all: weakref.WeakSet[Captured] = weakref.WeakSet()
-
-
-def _listen_to_create_all(captured: Captured) -> None:
-    if not sa.event.contains(sa.Table, "after_create", _after_create):
-        sa.event.listen(sa.Table, "after_create", _after_create)
-    _all.add(captured)
-
-
-def _after_create(table: sa.Table, connection: Any, **_: object) -> None:
-    if isinstance(connection, sa.Connection) and connection.dialect.name == "postgresql":
-        for captured in list(_all):
-            captured.created(captured.named(table), connection)
+    def _say(self, level: int, text: str) -> None:
+        """Log, but not the same thing every time."""
+        if text != self._said:
+            log.log(level, "%s", text)
+        self._said = text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from pgevents_push.capture import Target, resolve
 from pgevents_push.errors import ConfigurationError, ExposureError
@@ -13,6 +13,8 @@ from pgevents_push.event import CHANGE_TYPES, ChangeType
 from pgevents_push.handlers import Function, Handler, When
 from pgevents_push.registrar import ChangeTarget
 from pgevents_push.transports.gate import Authorize, Exposure, visible_columns
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +47,15 @@ class Declarations:
         self._captures: list[object] = []
         self._targets: dict[object, ChangeTarget] = {}
 
+    def _declare(self, declared: list[T], new: T) -> None:
+        """Keep it, unless it is wrong for an app that is registered already."""
+        declared.append(new)
+        try:
+            self._on_change()
+        except ConfigurationError:
+            declared.remove(new)
+            raise
+
     def handle(
         self,
         function: Function,
@@ -66,8 +77,7 @@ class Declarations:
             raise ConfigurationError(f"{resolved.name} has no column {', '.join(sorted(unknown))}.")
         if not callable(function) or not (when is None or callable(when)):
             raise ConfigurationError(f"A handler and its when= must be functions, not {function!r} and {when!r}.")
-        self._handles.append(_Handle(function, target, frozenset(types), wanted, when))
-        self._on_change()
+        self._declare(self._handles, _Handle(function, target, frozenset(types), wanted, when))
 
     def expose(
         self,
@@ -88,16 +98,16 @@ class Declarations:
             raise ExposureError(f"expose({name}): the log itself is never exposed.")
         if any(resolve(other.target).name == name for other in self._exposes):
             raise ExposureError(f"expose({name}): it is exposed already.")
-        declared = _Expose(target, columns, exclude, authorize)
+        if not (authorize is None or callable(authorize)):
+            raise ExposureError(f"expose({name}): authorize= takes a function, not {authorize!r}.")
+        declared = _Expose(target, _kept(columns), _kept(exclude), authorize)
         _exposure(declared, "public")
-        self._exposes.append(declared)
-        self._on_change()
+        self._declare(self._exposes, declared)
 
     def capture(self, target: object) -> None:
         """Declare a table that is captured although no handler of this class wants it."""
         resolve(target)
-        self._captures.append(target)
-        self._on_change()
+        self._declare(self._captures, target)
 
     def target(self, target: object) -> ChangeTarget:
         """Return the object that SQLAlchemy's event functions take for a table; always the same one."""
@@ -131,6 +141,11 @@ class Declarations:
             (h.target for h in self._handles), (e.target for e in self._exposes), self._captures, self._targets
         )
         return list({t.name: t for t in (resolve(d, default_schema) for d in declared)}.values())
+
+
+def _kept(names: Iterable[str] | None) -> Iterable[str] | None:
+    """An iterator can be read once, but each app resolves the declarations for itself."""
+    return names if names is None or isinstance(names, str) else tuple(names)
 
 
 def _exposure(declared: _Expose, default_schema: str) -> Exposure:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import logging
 import os
 import threading
 from typing import Any
@@ -11,17 +10,18 @@ from typing import Any
 from flask import Flask
 
 from pgevents_push import signals, waiting
+from pgevents_push.capture import Installer
 from pgevents_push.config import Config
 from pgevents_push.errors import ServerError
+from pgevents_push.event import TableName
 from pgevents_push.extension.captured import Captured
+from pgevents_push.extension.creation import capture_on_creation
 from pgevents_push.extension.database import Database
 from pgevents_push.extension.declarations import Declarations
-from pgevents_push.handlers import Dispatcher, Tally
+from pgevents_push.handlers import Dispatcher, Handler, Tally
 from pgevents_push.hub import Hub
 from pgevents_push.listener import Batch, Ears, Listener, Pulse, Status
 from pgevents_push.transports.gate import Gate
-
-log = logging.getLogger(__name__)
 
 # What a forked child inherits of its parent's listener. It is kept for ever, because letting go of a
 # connection would say good-bye on a socket that the parent still uses.
@@ -36,12 +36,14 @@ class _Running:
         self.pid = os.getpid()
         self.hub = Hub()
         self.dispatcher = Dispatcher(runtime.app, runtime.handlers, config.handler_queue_events)
+        self.captured = Captured(runtime.installer(), config, lambda: runtime.tables, self.hub.capture)
         self.pulse = Pulse(runtime.listener_changed)
         ears = Ears(
             dsn=runtime.database.dsn,
-            prepare=runtime.captured.ensure,
+            prepare=self.captured.prepare,
             on_batch=self._take,
-            on_idle=runtime.captured.look_again,
+            on_lost=self.hub.lose,
+            on_round=self.captured.look,
             poll_seconds=config.poll_seconds,
             heartbeat_seconds=config.heartbeat_seconds,
             timeout_seconds=config.connect_timeout_seconds,
@@ -61,11 +63,37 @@ class Runtime:
         self.app = app
         self.config = config
         self.database = database
-        self.captured = Captured(app, declarations, config, database)
         self._declarations = declarations
+        # Nothing waits while it is held, so it does no harm that gevent may patch only later.
         self._starting = threading.Lock()
         self._running: _Running | None = None
         self._stopped = False
+        self._resolve()
+        capture_on_creation(self)
+
+    def _resolve(self) -> None:
+        """Resolve the declarations for this app.
+
+        :raises ConfigurationError: one of them is wrong here.
+        """
+        schema = self.config.default_schema
+        targets = self._declarations.targets(schema)
+        for target in targets:
+            self.database.check(target, self.app)
+        handlers, exposures = self._declarations.decorated(schema), self._declarations.exposures(schema)
+        # In a fixed order: two processes that install them never wait for each other crosswise.
+        self.tables: list[TableName] = sorted(target.name for target in targets)
+        self.gate = Gate(exposures, schema)
+        self._handlers = handlers
+
+    def declared(self) -> None:
+        """Something was declared, maybe while running: notice it.
+
+        :raises ConfigurationError: it is wrong here.
+        """
+        self._resolve()
+        if (running := self._alive()) is not None:
+            running.captured.declared()
 
     def start(self) -> None:
         """Listen, in the background. Running in this process already: does nothing. After a fork the child
@@ -73,8 +101,6 @@ class Runtime:
 
         :raises ServerError: gevent patched one half of this process.
         """
-        if self._alive() is not None:
-            return
         if waiting.half_patched():
             raise ServerError(
                 "gevent must patch sockets and threads alike: call gevent.monkey.patch_all(), first of all."
@@ -103,7 +129,7 @@ class Runtime:
     def on_request(self) -> None:
         """Start with the first request, where the server gave no earlier sign. A stopped runtime stays stopped,
         and a test client of an app under test starts nothing."""
-        if self.config.autostart and not self._stopped and not self.app.testing:
+        if self.config.autostart and not self._stopped and not self.app.testing and self._alive() is None:
             self.start()
 
     def _alive(self) -> _Running | None:
@@ -119,34 +145,41 @@ class Runtime:
         if self._stopped:
             raise ServerError("This process is stopping.")
         self.start()
-        assert self._running is not None
-        return self._running.hub
+        running = self._alive()
+        if running is None:
+            raise ServerError("This process is stopping.")
+        return running.hub
 
-    @property
-    def gate(self) -> Gate:
-        return self.captured.gate
+    def handlers(self) -> list[Handler]:
+        """The handlers at this moment; SQLAlchemy's registrar may have got and lost some since."""
+        return self._handlers + self._declarations.registered(self.config.default_schema)
 
-    def handlers(self) -> Any:
-        return self.captured.handlers()
-
-    def declared(self) -> None:
-        """Something was declared: notice it now, also while running."""
-        self.captured.forget()
+    def installer(self) -> Installer:
+        """Return what installs into this app's database."""
+        return Installer(
+            self.database.dsn,
+            max_row_bytes=self.config.max_row_bytes,
+            lock_timeout_seconds=self.config.lock_timeout_seconds,
+            connect_timeout_seconds=self.config.connect_timeout_seconds,
+        )
 
     def listener_changed(self, status: Status, error: str | None) -> None:
-        signals.listener_changed.send(self.app, status=status, error=error)
+        signals.tell(signals.listener_changed, self.app, status=status, error=error)
 
     @property
     def status(self) -> Status:
-        """The listener's health in a word; "stopped" where it does not run."""
+        """The health in a word: that of the listener, but "starting" until the triggers were looked after once.
+        "stopped" where nothing runs."""
         running = self._alive()
-        return "stopped" if running is None else running.pulse.status
+        if running is None:
+            return "stopped"
+        word = running.pulse.status
+        return word if running.captured.looked or word != "listening" else "starting"
 
     def report(self) -> dict[str, Any]:
         """What /pgevents/health tells: nothing that an outsider may not know."""
         running = self._alive()
-        hub = None if running is None else running.hub
-        return {"status": self.status, "connections": 0 if hub is None else hub.connections}
+        return {"status": self.status, "connections": 0 if running is None else running.hub.connections}
 
     def tallies(self) -> list[Tally]:
         """How each handler of this process is doing."""

@@ -25,6 +25,7 @@ class Hub:
         self._lock = threading.Lock()
         self._live = threading.Condition(self._lock)
         self._cursor: str | None = None
+        self._captured: frozenset[TableName] | None = frozenset()
         self._closed: CloseReason | None = None
         self._groups: dict[TableName, dict[View, dict[Subscription, None]]] = {}
         self._views: dict[Subscription, dict[View, None]] = {}
@@ -55,23 +56,40 @@ class Hub:
     ) -> str | None:
         """Add views to a mailbox; return the cursor from which on every change will arrive.
 
-        Waits until the listener has a position. None: it had none for `timeout` seconds, or the mailbox
-        is closed; then nothing was added.
+        Waits until that is certain: the listener has a position, and the tables are captured. None: it was not
+        for `timeout` seconds, or the mailbox is closed; then nothing was added.
 
         :param greet: makes a frame of that cursor, which goes into the mailbox behind all that is older
             and before the first change of these views.
         """
         with self._live:
-            if self._cursor is None and subscription.closed is None:
-                self._live.wait(timeout)
-            if self._cursor is None or subscription not in self._views or subscription.closed:
+            self._live.wait_for(lambda: self._certain(views) or subscription.closed, timeout)
+            cursor = self._cursor if self._certain(views) else None
+            if cursor is None or subscription.closed or subscription not in self._views:
                 return None
             for view in views:
                 self._groups.setdefault(view.table, {}).setdefault(view, {})[subscription] = None
                 self._views[subscription][view] = None
             if greet is not None:
-                subscription.put(greet(self._cursor))
-            return self._cursor
+                subscription.put(greet(cursor))
+            return cursor
+
+    def _certain(self, views: Sequence[View]) -> bool:
+        known = self._captured
+        return self._cursor is not None and (known is None or all(view.table in known for view in views))
+
+    def capture(self, tables: frozenset[TableName] | None) -> None:
+        """Take note of the tables that are captured; None: nobody looks, take it for granted."""
+        with self._live:
+            self._captured = tables
+            self._live.notify_all()
+
+    def lose(self) -> None:
+        """Continuity is lost: end the streams that are open, so that they come back and are told."""
+        with self._live:
+            self._cursor = None
+            for subscription in self._views:
+                subscription.close("lost")
 
     def unsubscribe(self, subscription: Subscription, views: Sequence[View]) -> None:
         """Take views away from a mailbox. Not there: does nothing."""

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from typing import Literal
 
 # Why a mailbox was closed. "overflow": the client is too slow; "departed": it left; "shutdown": we leave;
-# "failed": a bug of ours.
-CloseReason = Literal["overflow", "departed", "shutdown", "failed"]
+# "failed": a bug of ours; "lost": the log does not go on where we were.
+CloseReason = Literal["overflow", "departed", "shutdown", "failed", "lost"]
 
 
 class Subscription:

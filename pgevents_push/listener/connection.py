@@ -17,6 +17,9 @@ from psycopg2 import extensions
 from pgevents_push import waiting
 from pgevents_push.errors import ConnectionLost
 
+# What pg_stat_activity shows, whatever name the app's own connections have.
+APPLICATION_NAME = "pgevents_push"
+
 Rows = list[tuple[Any, ...]]
 
 # Set by a statement, not by startup options, which poolers refuse. The log is always read along its index: before
@@ -41,17 +44,17 @@ class Connection:
 
     def __init__(self, dsn: Mapping[str, Any], timeout: float) -> None:
         self._timeout = timeout
+        self._connection: Any = None
         self._wake = waiting.Wake()
         try:
-            parameters = {**_KEEPALIVE, "application_name": "pgevents_push", **dsn}
+            parameters = {**_KEEPALIVE, **dsn, "application_name": APPLICATION_NAME}
             self._connection = psycopg2.connect(**parameters, async_=1)
             self._finish(time.monotonic() + timeout)
             self.execute(_SETTINGS, [str(round(timeout * 1000))])
-        except psycopg2.Error as error:
-            self._wake.close()
-            raise ConnectionLost(_first_line(error)) from error
-        except BaseException:
-            self._wake.close()
+        except BaseException as error:
+            self.close()
+            if isinstance(error, psycopg2.Error):
+                raise ConnectionLost(_first_line(error)) from error
             raise
 
     def _finish(self, deadline: float) -> None:
@@ -102,10 +105,8 @@ class Connection:
     def close(self) -> None:
         """Close the connection. Closed already: does nothing."""
         self._wake.close()
-        try:
+        if self._connection is not None:
             self._connection.close()
-        except psycopg2.Error:
-            pass
 
 
 def _first_line(error: psycopg2.Error) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pgevents_push import waiting
 from pgevents_push.cursor import Cursor
-from pgevents_push.errors import ConnectionLost, PGEventsError
+from pgevents_push.errors import ConnectionLost, CursorError, PGEventsError
 from pgevents_push.listener.backoff import delay
 from pgevents_push.listener.connection import Connection
 from pgevents_push.listener.doorbell import Doorbell
@@ -26,13 +26,15 @@ class Ears:
 
     :param prepare: run before the log is first read on each new connection: makes sure that it exists.
     :param on_batch: takes the changes, in order.
-    :param on_idle: called now and then while nothing happens.
+    :param on_lost: told when changes may have been missed: another database, or a log that was emptied.
+    :param on_round: called each time round the loop; must return at once.
     """
 
     dsn: Mapping[str, Any]
     prepare: Callable[[], None]
     on_batch: Callable[[Batch], None]
-    on_idle: Callable[[], None]
+    on_lost: Callable[[], None]
+    on_round: Callable[[], None]
     poll_seconds: float
     heartbeat_seconds: float
     timeout_seconds: float
@@ -75,6 +77,8 @@ class Listener:
             began = time.monotonic()
             try:
                 self._listen()
+            except CursorError as error:
+                self._lost(str(error))
             except PGEventsError as error:
                 self._after_failure(str(error))
             except Exception as error:  # the loop's outermost handler: whatever happens, listening goes on
@@ -89,6 +93,11 @@ class Listener:
     def _after_failure(self, error: str) -> None:
         if not self._stopping:
             self._pulse.beat("reconnecting", error)
+
+    def _lost(self, why: str) -> None:
+        log.error("changes may have been missed, going on from now: %s", why)
+        self._cursor = None
+        self._ears.on_lost()
 
     def _listen(self) -> None:
         ears = self._ears
@@ -108,7 +117,7 @@ class Listener:
         position = read_position(connection.execute)
         if self._cursor is None or self._cursor.epoch != position.epoch:
             if self._cursor is not None:
-                log.error("this is another database, or one restored from a backup: going on from its present state")
+                self._lost("this is another database, or one that was restored")
             self._cursor = position
             self._ears.on_batch(Batch((), position))
         self._read(connection)
@@ -119,8 +128,8 @@ class Listener:
             if time.monotonic() - checked > self._ears.heartbeat_seconds:
                 self._pulse.beat("listening" if doorbell.is_hanging() else "deaf")
                 checked = time.monotonic()
-            if not doorbell.wait():
-                self._ears.on_idle()
+            self._ears.on_round()
+            doorbell.wait()
             if not self._stopping:
                 self._read(connection)
 
@@ -130,5 +139,5 @@ class Listener:
         if self._cursor is None:
             raise ConnectionLost("the listener has no position yet")
         for batch in read_since(connection.execute, self._cursor, self._ears.max_batch_events):
-            self._cursor = batch.cursor
             self._ears.on_batch(batch)
+            self._cursor = batch.cursor

@@ -23,6 +23,7 @@ CLOSINGS: dict[CloseReason, Closing] = {
     "departed": Closing("departed", 1001),
     "shutdown": Closing("shutdown", 1012),
     "failed": Closing("failed", 1011),
+    "lost": Closing("lost", 1012),
 }
 
 
