@@ -21,7 +21,6 @@ _STRING = r'"[^"\\]*(?:\\.[^"\\]*)*"'
 _STRINGS_AND_NUMBERS = re.compile(_STRING + r"|-?[0-9][0-9.eE+-]*")
 _BRACKETS = re.compile(_STRING + r"|[][{}]")
 _DEEPER = {"[": 1, "{": 1, "]": -1, "}": -1}
-_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]')
 _SPACE = re.compile(r"[ \t\n\r]*")
 _raw_value = json.JSONDecoder(parse_int=str, parse_float=str).raw_decode
 
@@ -77,19 +76,6 @@ def _end_of_value(text: str, at: int) -> int:
         depth = 0
         for token in _BRACKETS.finditer(text, at):
             depth += _DEEPER.get(token[0], 0)
-            if depth == 0:
-                return token.end()
-        raise
-
-
-def _value_end(text: str, at: int) -> int:
-    try:
-        return _raw_value(text, at)[1]
-    except RecursionError:
-        # PostgreSQL takes json 6,000 levels deep, Python's decoder does not; brackets can be counted, though.
-        depth = 0
-        for token in _TOKEN.finditer(text, at):
-            depth += {"{": 1, "[": 1, "}": -1, "]": -1}.get(token.group(), 0)
             if depth == 0:
                 return token.end()
         raise
