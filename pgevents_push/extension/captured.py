@@ -42,7 +42,9 @@ class Captured:
         self._due = 0.0
         self._pause = FIRST_LOOK_SECONDS
         self._looking = False
-        self.looked = False
+        self.looked = self._mode == "off"
+        if not self.looked:
+            report(self._captured)
 
     def prepare(self) -> None:
         """Make sure that there is a log to read, and look after the tables soon. Runs before each connection of
@@ -50,9 +52,6 @@ class Captured:
         self._due = 0.0
         if self._mode == "auto":
             self._try(lambda: self._installer.install([]))
-        elif self._mode == "off":
-            self.looked = True
-            self._report(None)
 
     def look(self) -> None:
         """Look, in the background, after tables that are not captured yet: missing, declared late, created late.

@@ -25,7 +25,7 @@ class Hub:
         self._lock = threading.Lock()
         self._live = threading.Condition(self._lock)
         self._cursor: str | None = None
-        self._captured: frozenset[TableName] | None = frozenset()
+        self._captured: frozenset[TableName] | None = None
         self._closed: CloseReason | None = None
         self._groups: dict[TableName, dict[View, dict[Subscription, None]]] = {}
         self._views: dict[Subscription, dict[View, None]] = {}
@@ -79,7 +79,7 @@ class Hub:
         return self._cursor is not None and (known is None or all(view.table in known for view in views))
 
     def capture(self, tables: frozenset[TableName] | None) -> None:
-        """Take note of the tables that are captured; None: nobody looks, take it for granted."""
+        """Take note of the tables that are captured; None, the default: take it for granted."""
         with self._live:
             self._captured = tables
             self._live.notify_all()
