@@ -144,6 +144,7 @@ def test_without_a_position_nobody_is_let_in() -> None:
 
 def test_a_table_that_is_not_captured_is_waited_for() -> None:
     hub, encode = Hub(), Encoder()
+    hub.capture(frozenset())
     hub.publish([], "c0")
     mailbox = hub.connect(MANY)
     assert hub.subscribe(mailbox, [view(encode)], 0) is None
