@@ -154,8 +154,8 @@ class Conversation:
         self._sent_at = self._clock()
 
     def _beat(self) -> None:
-        # Before the listener has a position there is no cursor to tell; the ping keeps proxies from closing.
-        cursor = None if self._waiting else self._hub.position(self._mailbox)
+        # Before the first ready there is no cursor to move; the ping keeps proxies from closing.
+        cursor = self._hub.position(self._mailbox) if self._views else None
         self._send([PING_FRAME if cursor is None else control("sync", cursor=cursor)])
 
     def _obey(self, command: Command) -> None:
@@ -190,11 +190,11 @@ class Conversation:
         self._waiting[command.ref] = (view, command.since)
 
     def _enrol(self) -> None:
-        """Give new subscriptions to the hub; before the listener has a position it takes none."""
+        """Give new subscriptions to the hub. It takes none before the listener has a position, nor one of a
+        table that is not captured yet; that one waits, the others do not."""
         for ref, (view, since) in list(self._waiting.items()):
-            if self._hub.subscribe(self._mailbox, [view], 0, partial(self._greeting, view, since)) is None:
-                return
-            self._views[ref] = self._waiting.pop(ref)[0]
+            if self._hub.subscribe(self._mailbox, [view], 0, partial(self._greeting, view, since)) is not None:
+                self._views[ref] = self._waiting.pop(ref)[0]
 
     def _greeting(self, view: View, since: str | None, cursor: str) -> bytes:
         heartbeat = as_number(self._settings.heartbeat_seconds)

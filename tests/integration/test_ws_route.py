@@ -116,14 +116,15 @@ def test_since_is_answered_by_a_gap_and_never_by_silence(client: StrictClient, s
     [("?user=ann", "ready"), ("?user=bob", 403), ("", 403), ("?anonymous=1", 401), ("?broken=1&user=ann", 403)],
 )
 def test_authorize_sees_the_request_and_keeps_no_context(server: WsServer, query: str, answer: str | int) -> None:
-    released = server.left()["released"]
+    before = server.left()
     with StrictClient(server.port, f"/pgevents/ws{query}") as client:
         got = client.subscribe(table="secret")
         assert (got["type"] if answer == "ready" else got["code"]) == answer
         assert client.subscribe("2")["type"] == "ready"
         left = server.left()
         assert left["contexts"] == 1  # flask-sock's own, which has released what it held
-        assert left["released"] == released + 1
+        assert left["released"] == before["released"] + 1
+        assert left["given_back"] == before["given_back"] + 1  # although the socket is still open
 
 
 @pytest.mark.parametrize("message", [b"nonsense", b"[]", b'{"type":"subscribe","table":"orders"}', b'{"type":"x"}'])

@@ -133,6 +133,10 @@ def test_a_message_over_the_limit_ends_the_connection_with_1009(server: WsServer
         client.send_frame(0x81, b"[" * 65_537)
         assert client.close_code() == 1009
     with StrictClient(server.port) as client:
+        client.send_frame(0x81, b"[" * 3_000_000)  # far over it: the server reads on, so that the client sees why
+        assert client.close_code() == 1009
+        assert client.rest() == b""  # an orderly end, no reset, and no HTTP behind it
+    with StrictClient(server.port) as client:
         for n in range(20):  # in fragments
             client.send_frame(0x01 if n == 0 else 0x00, b"[" * 5000)
         assert client.close_code() == 1009

@@ -73,13 +73,15 @@ class World:
         if live:
             self.hub.publish([], "c0")
 
-    def change(self, connection: object = None) -> None:
+    def change(self, connection: object = None) -> object:
+        """One more change; a step of a script too."""
         self.n += 1
         event = ChangeEvent(
             id=str(self.n), type="insert", schema="public", table="t", tx="1", last=True, at_text="", row_json="{}",
             cursor=f"c{self.n}",
         )  # fmt: skip
         self.hub.publish([event], event.cursor)
+        return event
 
     def ask(self, table: TableRequest) -> Opened:
         self.asked.append(table)
@@ -138,6 +140,19 @@ def test_without_a_position_a_subscription_waits_and_no_cursor_is_told() -> None
         subscribes("a"), world.sleep(16), says(type="ping"), lambda c: world.hub.publish([], "c5"), world.change
     )
     assert connection.kinds() == ["0x89", "pong", "ready a", "insert a"]
+
+
+def test_a_table_that_is_not_captured_yet_holds_up_no_other() -> None:
+    world = World()
+    world.hub.capture(frozenset({TableName("public", "t")}))
+    everything = frozenset({TableName("public", "t"), TableName("public", "later")})
+    connection = world.run(
+        subscribes("a", table="later"),
+        subscribes("b"),
+        world.sleep(16),
+        lambda c: world.hub.capture(everything),
+    )
+    assert connection.kinds() == ["ready b", "sync", "ready a"]
 
 
 def test_a_waiting_subscription_counts_and_can_be_taken_back() -> None:
