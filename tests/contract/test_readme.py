@@ -49,7 +49,7 @@ def test_the_first_example_prints_and_streams(
     default_instance.start(app)
     try:
         stream = app.test_client().get("/pgevents/stream?table=orders")
-        frames = iter(stream.response)
+        frames: Any = iter(stream.response)
         assert b"event: ready" in next(frames) + next(frames)
         database.execute("INSERT INTO orders (item) VALUES ('a lamp')")
         frame = next(frames).decode()
