@@ -172,15 +172,15 @@ class ChangeEvent:
         return cast("dict[str, Any] | None", self._json("old_pk_json"))
 
     @property
-    def row(self) -> dict[str, Any] | None:
+    def row(self) -> Any:
         """The new row; None for delete and truncate, and when `truncated`."""
-        return cast("dict[str, Any] | None", self._json("row_json"))
+        return self._json("row_json")
 
     @property
-    def old(self) -> dict[str, Any] | None:
+    def old(self) -> Any:
         """For update the old values of the changed columns, for delete the old row, else None.
         In a table without a primary key an update carries the whole old row."""
-        return cast("dict[str, Any] | None", self._json("old_json"))
+        return self._json("old_json")
 
     @property
     def changed(self) -> tuple[str, ...]:
