@@ -133,16 +133,24 @@ def test_a_message_over_the_limit_ends_the_connection_with_1009(server: WsServer
         client.send_frame(0x81, b"[" * 65_537)
         assert client.close_code() == 1009
     with StrictClient(server.port) as client:
-        client.send_frame(0x81, b"[" * 3_000_000)  # far over it: the server reads on, so that the client sees why
-        assert client.close_code() == 1009
-        assert client.rest() == b""  # an orderly end, no reset, and no HTTP behind it
-    with StrictClient(server.port) as client:
         for n in range(20):  # in fragments
             client.send_frame(0x01 if n == 0 else 0x00, b"[" * 5000)
         assert client.close_code() == 1009
     with StrictClient(server.port) as client:
         client.send({"type": "ping", "pad": "x" * 65_000})
         assert client.message() == {"type": "pong"}
+
+
+def test_the_reason_reaches_a_client_that_is_still_sending_and_behind_with_reading(server: WsServer) -> None:
+    """A socket closed with unread bytes resets the connection, and what was on its way is thrown away."""
+    with StrictClient(server.port, receive_buffer=4096) as client:
+        client.subscribe()
+        server.get("/feed?size=100000")
+        client.send_frame(0x81, b"[" * 1_000_000)
+        server.until(connections=0, readers=0)
+        assert client.message()["type"] == "insert"
+        assert client.close_code() == 1009
+        assert client.rest() == b""  # an orderly end, and no HTTP behind it
 
 
 @pytest.mark.parametrize(
