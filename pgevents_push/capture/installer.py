@@ -181,6 +181,8 @@ class Installer:
             raise ConnectionLost(f"PostgreSQL cannot be reached: {_first_line(error)}") from error
         try:
             yield connection
+        except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
+            raise ConnectionLost(f"The connection to PostgreSQL broke: {_first_line(error)}") from error
         finally:
             connection.close()
 
