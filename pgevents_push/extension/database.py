@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
@@ -24,7 +24,7 @@ class Database:
     """
 
     url: sa.URL
-    dsn: Mapping[str, Any]
+    dsn: Mapping[str, Any] = field(repr=False)  # holds the password
     prefix: str
 
     @classmethod

@@ -72,12 +72,15 @@ class Declarations:
         resolved = resolve(target)
         if isinstance(columns, str):
             raise ConfigurationError(f'columns= takes a list: columns=["{columns}"].')
+        kinds = frozenset(types)
+        if not kinds or kinds - set(CHANGE_TYPES):
+            raise ConfigurationError(f"types= takes some of {', '.join(CHANGE_TYPES)}, not {types!r}.")
         wanted = None if columns is None else frozenset(columns)
         if wanted and resolved.columns is not None and (unknown := wanted - set(resolved.columns)):
             raise ConfigurationError(f"{resolved.name} has no column {', '.join(sorted(unknown))}.")
         if not callable(function) or not (when is None or callable(when)):
             raise ConfigurationError(f"A handler and its when= must be functions, not {function!r} and {when!r}.")
-        self._declare(self._handles, _Handle(function, target, frozenset(types), wanted, when))
+        self._declare(self._handles, _Handle(function, target, kinds, wanted, when))
 
     def expose(
         self,
@@ -114,7 +117,11 @@ class Declarations:
         resolve(target)
         if target not in self._targets:
             self._targets[target] = ChangeTarget(target)
-            self._on_change()
+            try:
+                self._on_change()
+            except ConfigurationError:
+                del self._targets[target]
+                raise
         return self._targets[target]
 
     def decorated(self, default_schema: str) -> list[Handler]:
