@@ -4,6 +4,17 @@ from pgevents_push.listener.connection import Connection
 from pgevents_push.listener.doorbell import Doorbell
 from pgevents_push.listener.listener import Ears, Listener
 from pgevents_push.listener.pulse import Pulse, Status
-from pgevents_push.listener.reader import Batch, read_position, read_since
+from pgevents_push.listener.reader import Batch, read_between, read_position, read_since
 
-__all__ = ["Batch", "Connection", "Doorbell", "Ears", "Listener", "Pulse", "Status", "read_position", "read_since"]
+__all__ = [
+    "Batch",
+    "Connection",
+    "Doorbell",
+    "Ears",
+    "Listener",
+    "Pulse",
+    "Status",
+    "read_between",
+    "read_position",
+    "read_since",
+]

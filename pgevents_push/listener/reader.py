@@ -14,6 +14,9 @@ from pgevents_push.event import ChangeEvent, ChangeType
 Row = tuple[Any, ...]
 Execute = Callable[..., list[Row]]
 
+# How many transactions are known at a time when many are read: each is a tuple, not its events.
+TRANSACTIONS = 10_000
+
 _TYPES: dict[str, ChangeType] = {"i": "insert", "u": "update", "d": "delete", "t": "truncate"}
 
 
@@ -60,32 +63,69 @@ def read_since(execute: Execute, cursor: Cursor, most: int) -> Iterator[Batch]:
         yield from _read_pieces(execute, cursor, until, most)
 
 
+def read_between(execute: Execute, cursor: Cursor, until: Snapshot, most: int) -> Iterator[Batch]:
+    """Yield the changes after a cursor that a later snapshot shows, in batches of at most `most` events.
+
+    :raises CursorError: the cursor's event is no longer in the log.
+    """
+    if cursor.until is not None:
+        yield from _read_pieces(execute, cursor, cursor.until, most)
+        cursor = Cursor(cursor.epoch, cursor.until)
+    yield from _read_pieces(execute, cursor, until, most)
+
+
 def _bounds(snapshot: Snapshot) -> dict[str, Any]:
     return {"xmax": str(snapshot.xmax), "xip": [str(xid) for xid in snapshot.xip]}
 
 
 def _read_pieces(execute: Execute, cursor: Cursor, until: Snapshot, most: int) -> Iterator[Batch]:
-    """Yield what lies between the cursor and the upper snapshot, a bounded piece at a time."""
-    bounds = {**_bounds(cursor.snapshot), "until": str(until), "last_id": cursor.last_id}
-    transactions = execute(_TRANSACTIONS, bounds)
-    for at, (xid, last_id, _) in enumerate(transactions[_first(transactions, cursor) :], 1):
-        done = cursor.last_id if at == 1 else 0
-        while done < last_id:
-            rows = execute(_PIECE, {"xid": xid, "id": done, "last_id": last_id, "limit": most})
-            if not rows:
-                raise CursorError(f"the log lost transaction {xid} while it was read")
-            done = rows[-1][0]
-            yield _batch(rows, cursor, until, finished=done == last_id == transactions[-1][1])
+    """Yield what lies between the cursor and the upper snapshot, a bounded piece at a time. The end of each
+    piece is an inner cursor, also that of the last one, unless it is known to be the last."""
+    done = cursor.last_id
+    for transactions, last in _transactions(execute, cursor, until):
+        for group in _groups(transactions, most):
+            while done < group[-1][1]:
+                rows = execute(_PIECE, _piece(group, done, most))
+                if not rows:
+                    raise CursorError(f"the log lost transaction {group[0][0]} while it was read")
+                done = rows[-1][0]
+                finished = last and done == transactions[-1][1]
+                yield _batch(rows, cursor, until, finished=finished)
+            done = 0
 
 
-def _first(transactions: list[Row], cursor: Cursor) -> int:
-    """Return which transaction to go on with: the one that holds the cursor's last event."""
-    if not cursor.last_id:
-        return 0
-    for at, (_, _, holds_it) in enumerate(transactions):
-        if holds_it:
-            return at
-    raise CursorError(f"event {cursor.last_id} is no longer in the log")
+def _transactions(execute: Execute, cursor: Cursor, until: Snapshot) -> Iterator[tuple[list[Row], bool]]:
+    """Yield pages of transactions, beginning with the one that holds the cursor's last event, and whether the
+    page is the last one."""
+    bounds = {**_bounds(cursor.snapshot), "until": str(until), "last_id": cursor.last_id, "limit": TRANSACTIONS}
+    after, looking = 0, bool(cursor.last_id)
+    while True:
+        page = execute(_TRANSACTIONS, {**bounds, "after": after})
+        if looking and not (page and page[0][3]):
+            raise CursorError(f"event {cursor.last_id} is no longer in the log")
+        if page:
+            yield page, len(page) < TRANSACTIONS
+        if len(page) < TRANSACTIONS:
+            return
+        after, looking = page[-1][1], False
+
+
+def _groups(transactions: list[Row], most: int) -> Iterator[list[Row]]:
+    """Put small transactions together, so that a thousand of them are one statement."""
+    group: list[Row] = []
+    events = 0
+    for transaction in transactions:
+        if group and events + transaction[2] > most:
+            yield group
+            group, events = [], 0
+        group.append(transaction)
+        events += transaction[2]
+    if group:
+        yield group
+
+
+def _piece(group: list[Row], done: int, most: int) -> dict[str, Any]:
+    return {"xids": [row[0] for row in group], "last_ids": [row[1] for row in group], "id": done, "limit": most}
 
 
 def _batch(rows: list[Row], start: Cursor, until: Snapshot, *, finished: bool) -> Batch:
