@@ -9,7 +9,7 @@ from flask import Request, Response
 
 from pgevents_push import waiting
 from pgevents_push.config import Config
-from pgevents_push.errors import NotAcceptable
+from pgevents_push.errors import BadParameter, NotAcceptable
 from pgevents_push.event import ChangeEvent
 from pgevents_push.hub import Hub, Subscription, View
 from pgevents_push.transports import sse_format
@@ -49,7 +49,12 @@ def open_stream(request: Request, hub: Hub, gate: Gate, config: Config) -> Respo
 def _views(asked: StreamRequest, gate: Gate) -> list[View]:
     encode = _ENCODERS[asked.format]
     opened = [gate.open(table, "sse") for table in asked.tables]
-    return [View(o.table, o.types, o.columns, o.exposed, encode) for o in opened]
+    views = dict.fromkeys(View(o.table, o.types, o.columns, o.exposed, encode) for o in opened)
+    for view in views:
+        # With other columns its changes would come twice, under one cursor.
+        if sum(other.table == view.table for other in views) > 1:
+            raise BadParameter(f"table: {view.table} is named twice, with different columns.")
+    return list(views)
 
 
 class Stream:

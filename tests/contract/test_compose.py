@@ -124,3 +124,9 @@ def test_nginx_itself_accepts_the_file(tmp_path: Path) -> None:
     command = [nginx, "-t", "-p", str(tmp_path), "-c", str(conf), "-g", f"pid {tmp_path}/pid;"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_gunicorn_comes_with_what_its_gevent_worker_imports() -> None:
+    """Without the extra the worker of gunicorn 26 and newer ends at once: No module named 'packaging'."""
+    for text in (DOCKERFILE, (ROOT / "pyproject.toml").read_text()):
+        assert set(re.findall(r'"(gunicorn\S*)>=', text)) == {"gunicorn[gevent]"}

@@ -231,11 +231,12 @@ def test_a_killed_connection_costs_no_event(ready: Shop, database: Database) -> 
     calls = listening(ready)
     ready.events.handle_events()
     database.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pgevents_push' AND datname = %s",
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE application_name = 'pgevents_push' AND datname = %s",
         database.name,
     )
     database.execute("INSERT INTO orders (id) VALUES (1)")
-    with pytest.raises(Exception, match="terminat|closed"):
+    with pytest.raises(Exception, match=r"terminat|closed"):
         ready.events.handle_events()
     ready.events.handle_events()
     assert calls.seen == [(1, "INSERT")]

@@ -33,7 +33,7 @@ def test_the_decorator_gets_the_event_in_an_app_context(shop: Shop, database: Da
 
     @sa.event.listens_for(shop.events.target(shop.Order), "after_insert")
     def hear(event: ChangeEvent) -> None:
-        seen.append(shop.db.session.get(shop.Order, event.pk["id"]).status)
+        seen.append(shop.db.session.get_one(shop.Order, event.pk["id"]).status)
         seen.append(event.load().id)
 
     shop.up()
