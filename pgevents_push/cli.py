@@ -152,7 +152,7 @@ def tail(names: tuple[str, ...], as_json: bool, since: str | None, instance: str
 
 def _events(runtime: Runtime, since: str | None) -> Iterator[ChangeEvent]:
     connection = Connection(runtime.database.dsn, runtime.config.connect_timeout_seconds)
-    doorbell = Doorbell(connection, runtime.config.poll_seconds)
+    doorbell = Doorbell(connection, runtime.config.poll_seconds, runtime.config.wakeup)
     doorbell.hang()
     cursor = read_position(connection.execute)
     if since is not None:
@@ -161,10 +161,11 @@ def _events(runtime: Runtime, since: str | None) -> Iterator[ChangeEvent]:
             raise ConnectionLost("This cursor is of another database, or from before it was restored.")
         cursor = given
     while True:
+        found = False
         for batch in read_since(connection.execute, cursor, runtime.config.max_batch_events):
-            cursor = batch.cursor
+            cursor, found = batch.cursor, found or bool(batch.events)
             yield from batch.events
-        doorbell.wait()
+        doorbell.wait(found)
 
 
 def _line(event: ChangeEvent, as_json: bool) -> str:

@@ -32,6 +32,11 @@ class Config:
     default_schema: str = _setting("public", "the schema of tables named without one")
     heartbeat_seconds: float = _setting(15.0, "silence after which a stream gets a `sync`", least=0.1)
     poll_seconds: float = _setting(1.0, "how often the log is read although nothing rang", least=0.01)
+    wakeup: Literal["notify", "poll"] = _setting(
+        "notify",
+        "how a new change is noticed; the same in all apps of a database",
+        off='`"poll"`: looks each 10 to 250 ms, never NOTIFYs',
+    )
     retry_seconds: float = _setting(2.0, "how long a client waits before it reconnects, ± 50 % jitter", least=0.0)
     connect_timeout_seconds: float = _setting(
         10.0, "deadline for a connection to PostgreSQL and for each answer", least=0.1
@@ -100,6 +105,7 @@ def _checked(key: str, value: Any, annotation: Any, least: float | None) -> Any:
 _KINDS: dict[str, Any] = {
     "str | None": (str, type(None)),
     "Literal['auto', 'verify', 'off']": Literal["auto", "verify", "off"],
+    "Literal['notify', 'poll']": Literal["notify", "poll"],
     "bool": bool,
     "str": str,
     "float": float,

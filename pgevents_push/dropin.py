@@ -7,6 +7,7 @@ program that keeps its old loop gets each event once.
 from __future__ import annotations
 
 import os
+import time
 import uuid
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ class Pump:
         self._runtime: Runtime | None = None
         self._cursor: Cursor | None = None
         self._connection: Connection | None = None
+        self._doorbell: Doorbell | None = None
         self._pid = 0
 
     def check(self, target: object, identifiers: Collection[str]) -> None:
@@ -97,17 +99,26 @@ class Pump:
         try:
             connection = self._open(self._runtime)
             if not self._drain(connection) and timeout > 0:
-                connection.wait(timeout)
-                self._drain(connection)
+                self._wait(connection, time.monotonic() + timeout)
         except ConnectionLost:
             self.close()
             raise
+
+    def _wait(self, connection: Connection, ends: float) -> None:
+        """Wait until a function was called, or the time is over. Nobody rings for a program that is elsewhere."""
+        assert self._doorbell is not None
+        while (left := ends - time.monotonic()) > 0:
+            self._doorbell.wait(False, left)
+            if self._drain(connection):
+                break
+        self._doorbell.leave()
 
     def _open(self, runtime: Runtime) -> Connection:
         if self._connection is None or self._pid != os.getpid():
             _inherited.append(self._connection)
             self._connection, self._pid = self._connect(), os.getpid()
-            Doorbell(self._connection, 0).hang()
+            self._doorbell = Doorbell(self._connection, runtime.config.poll_seconds, runtime.config.wakeup)
+            self._doorbell.hang()
         if self._cursor is None:
             runtime.installer().install(runtime.tables)
             self._cursor = read_position(self._connection.execute)

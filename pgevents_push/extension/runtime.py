@@ -48,6 +48,7 @@ class _Running:
             heartbeat_seconds=config.heartbeat_seconds,
             timeout_seconds=config.connect_timeout_seconds,
             max_batch_events=config.max_batch_events,
+            wakeup=config.wakeup,
         )
         self.listener = Listener(ears, self.pulse)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import psycopg2
 from psycopg2 import extensions
@@ -21,6 +21,7 @@ from pgevents_push.errors import ConnectionLost
 APPLICATION_NAME = "pgevents_push"
 
 Rows = list[tuple[Any, ...]]
+Heard = Literal["rung", "interrupted", "silent"]
 
 # Set by a statement, not by startup options, which poolers refuse. The log is always read along its index: before
 # its first ANALYZE the planner guesses that a third of it is new, and scans and sorts it for every piece (13 s
@@ -80,20 +81,37 @@ class Connection:
         except psycopg2.Error as error:
             raise ConnectionLost(_first_line(error)) from error
 
-    def wait(self, timeout: float) -> bool:
-        """Wait for a notification; return whether one came. Returns early when `interrupt` is called.
+    def wait(self, timeout: float) -> Heard:
+        """Wait for a notification; tell whether one came, `interrupt` was called, or neither.
 
         :raises ConnectionLost: the server closed the connection.
         """
+        # libpq may hold a notification that came behind the last result: the socket looks idle then.
+        if self._take_notifications():
+            return "rung"
+        ready = waiting.wait_any((self._connection.fileno(), self._wake.fileno()), (), timeout)
+        if self._take_notifications():
+            return "rung"
+        return self._interrupted(ready)
+
+    def pause(self, timeout: float) -> Heard:
+        """Wait whatever comes from the server, and forget it: for the time when somebody rings without end."""
+        heard = self._interrupted(waiting.wait_any((self._wake.fileno(),), (), timeout))
+        self._take_notifications()
+        return heard
+
+    def _interrupted(self, ready: set[int]) -> Heard:
+        if self._wake.fileno() not in ready:
+            return "silent"
+        self._wake.clear()
+        return "interrupted"
+
+    def _take_notifications(self) -> bool:
+        """Take what has arrived; its payload means nothing: any role may send one."""
         try:
-            # libpq may hold a notification that came behind the last result: the socket looks idle then.
             self._connection.poll()
-            if not self._connection.notifies:
-                waiting.wait_any((self._connection.fileno(), self._wake.fileno()), (), timeout)
-                self._wake.clear()
-                self._connection.poll()
             rung = bool(self._connection.notifies)
-            self._connection.notifies.clear()  # their payload means nothing: any role may send one
+            self._connection.notifies.clear()
             return rung
         except psycopg2.Error as error:
             raise ConnectionLost(_first_line(error)) from error

@@ -13,7 +13,7 @@ from pgevents_push.cursor import Cursor
 from pgevents_push.errors import ConnectionLost, CursorError, PGEventsError
 from pgevents_push.listener.backoff import delay
 from pgevents_push.listener.connection import Connection
-from pgevents_push.listener.doorbell import Doorbell
+from pgevents_push.listener.doorbell import Doorbell, Wakeup
 from pgevents_push.listener.pulse import Pulse
 from pgevents_push.listener.reader import Batch, read_position, read_since
 
@@ -39,6 +39,7 @@ class Ears:
     heartbeat_seconds: float
     timeout_seconds: float
     max_batch_events: int
+    wakeup: Wakeup = "notify"
 
 
 class Listener:
@@ -104,7 +105,7 @@ class Listener:
         ears.prepare()
         self._connection = connection = Connection(ears.dsn, ears.timeout_seconds)
         try:
-            doorbell = Doorbell(connection, ears.poll_seconds)
+            doorbell = Doorbell(connection, ears.poll_seconds, ears.wakeup)
             doorbell.hang()
             self._catch_up(connection)
             self._stay(connection, doorbell)
@@ -123,21 +124,24 @@ class Listener:
         self._read(connection)
 
     def _stay(self, connection: Connection, doorbell: Doorbell) -> None:
-        checked = 0.0
+        checked, found = 0.0, False
         while not self._stopping:
             if time.monotonic() - checked > self._ears.heartbeat_seconds:
                 self._pulse.beat("listening" if doorbell.is_hanging() else "deaf")
                 checked = time.monotonic()
             self._ears.on_round()
-            doorbell.wait()
+            doorbell.wait(found)
             if not self._stopping:
-                self._read(connection)
+                found = self._read(connection)
 
-    def _read(self, connection: Connection) -> None:
+    def _read(self, connection: Connection) -> bool:
         """Read on from the cursor, which moves only once a batch was handed on: a read that fails half-way is
-        continued, not repeated."""
+        continued, not repeated. Return whether there was something."""
+        found = False
         if self._cursor is None:
             raise ConnectionLost("the listener has no position yet")
         for batch in read_since(connection.execute, self._cursor, self._ears.max_batch_events):
             self._ears.on_batch(batch)
             self._cursor = batch.cursor
+            found = found or bool(batch.events)
+        return found

@@ -1,9 +1,8 @@
-"""Every way to write reaches the log exactly once, under the right name, and rings once per transaction."""
+"""Every way to write reaches the log exactly once, under the right name."""
 
 from __future__ import annotations
 
 import io
-import select
 from typing import Any
 
 from pgevents_push.event import TableName
@@ -116,46 +115,6 @@ def test_rollbacks_and_savepoints(database: Database) -> None:
     )
     assert database.execute("SELECT count(DISTINCT xid) FROM pgevents.log") == [(1,)]
     assert kinds(database) == [("i", 2), ("i", 3)]
-
-
-def rings(connection: Any, expected: int) -> list[str]:
-    """Take that many notifications, and whatever came with them."""
-    while len(connection.notifies) < expected:
-        assert select.select([connection], [], [], 10)[0], "nothing rang"
-        connection.poll()
-    taken = [(notify.channel, notify.payload) for notify in connection.notifies]
-    connection.notifies.clear()
-    assert all(each == ("pgevents", "") for each in taken)
-    return [channel for channel, _ in taken]
-
-
-def test_the_doorbell_rings_once_for_each_transaction(database: Database) -> None:
-    orders(database)
-    listener = database.connect()
-    listener.cursor().execute("LISTEN pgevents")
-    database.execute("INSERT INTO t SELECT g, 0 FROM generate_series(1, 50) g")
-    assert len(rings(listener, 1)) == 1
-    database.execute("BEGIN; UPDATE t SET n = 1 WHERE id = 1; UPDATE t SET n = 1 WHERE id = 2; COMMIT")
-    assert len(rings(listener, 1)) == 1
-
-
-def test_the_doorbell_rings_again_after_a_rollback_to_a_savepoint(database: Database) -> None:
-    orders(database)
-    listener = database.connect()
-    listener.cursor().execute("LISTEN pgevents")
-    database.execute(
-        "BEGIN; SAVEPOINT a; INSERT INTO t VALUES (1, 0); ROLLBACK TO a; INSERT INTO t VALUES (2, 0); COMMIT"
-    )
-    assert len(rings(listener, 1)) == 1
-
-
-def test_a_setting_that_a_session_left_behind_silences_nothing(database: Database) -> None:
-    orders(database)
-    listener = database.connect()
-    listener.cursor().execute("LISTEN pgevents")
-    database.execute("SELECT set_config('pgevents.rang', pg_current_xact_id()::text, false)")
-    database.execute("INSERT INTO t VALUES (1, 0)")
-    assert len(rings(listener, 1)) == 1
 
 
 def test_serializable_writers_of_different_rows_do_not_fail(database: Database) -> None:
