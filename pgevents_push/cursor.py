@@ -63,6 +63,10 @@ class Snapshot:
         """Whether the transaction, once committed, is visible in this snapshot."""
         return xid < self.xmin or (xid < self.xmax and xid not in self.xip)
 
+    def covers(self, other: Snapshot) -> bool:
+        """Whether everything that is visible in the other one is visible in this one."""
+        return self.xmax >= other.xmax and not any(other.sees(xid) for xid in self.xip)
+
 
 @dataclass(frozen=True)
 class Cursor:
@@ -91,6 +95,15 @@ class Cursor:
         if last_id > _MAX_ID or until.xmin < start.xmin or until.xmax < start.xmax:
             raise CursorError(f"{text[:80]!r} is not a possible cursor")
         return cls(parts[0], start, until, last_id)
+
+    @property
+    def reached(self) -> Snapshot:
+        """A snapshot that shows all that was delivered, and perhaps more."""
+        return self.until or self.snapshot
+
+    def is_past(self, other: Cursor) -> bool:
+        """Whether all that was delivered at the other cursor was delivered at this one, which is between batches."""
+        return self.until is None and self.snapshot.covers(other.reached)
 
     def __str__(self) -> str:
         head = f"{self.epoch}~{self.snapshot}"

@@ -28,7 +28,7 @@ def add_routes(blueprint: Blueprint, runtime: Callable[[], Runtime]) -> None:
     """
 
     def stream() -> Response:
-        return open_stream(request, _hub(runtime()), runtime().gate, runtime().config)
+        return open_stream(request, _hub(runtime()), runtime().replay.page, runtime().gate, runtime().config)
 
     def health() -> Response:
         report = runtime().report()
@@ -40,7 +40,11 @@ def add_routes(blueprint: Blueprint, runtime: Callable[[], Runtime]) -> None:
     def endpoint() -> WebSocketEndpoint:
         here = runtime()
         return WebSocketEndpoint(
-            hub=lambda: _hub(here), gate=here.gate, settings=here.config, release=_release_database
+            hub=lambda: _hub(here),
+            recall=lambda since, until: here.replay.page(since, until),
+            gate=here.gate,
+            settings=here.config,
+            release=_release_database,
         )
 
     socket = websocket_view(

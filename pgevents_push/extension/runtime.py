@@ -18,9 +18,10 @@ from pgevents_push.extension.captured import Captured
 from pgevents_push.extension.creation import capture_on_creation
 from pgevents_push.extension.database import Database
 from pgevents_push.extension.declarations import Declarations
+from pgevents_push.extension.replay import Replay
 from pgevents_push.handlers import Dispatcher, Handler, Tally
 from pgevents_push.hub import Hub
-from pgevents_push.listener import Batch, Ears, Listener, Pulse, Status
+from pgevents_push.listener import Batch, Connection, Ears, Listener, Pulse, Status
 from pgevents_push.transports.gate import Gate
 
 # What a forked child inherits of its parent's listener. It is kept for ever, because letting go of a
@@ -34,7 +35,8 @@ class _Running:
     def __init__(self, runtime: Runtime) -> None:
         config = runtime.config
         self.pid = os.getpid()
-        self.hub = Hub()
+        self.hub = Hub(config.history_bytes)
+        self.replay = Replay(self.hub, runtime.connect, config.max_batch_events)
         self.dispatcher = Dispatcher(runtime.app, runtime.handlers, config.handler_queue_events)
         self.captured = Captured(runtime.installer(), config, lambda: runtime.tables, self.hub.capture)
         self.pulse = Pulse(runtime.listener_changed)
@@ -126,6 +128,7 @@ class Runtime:
         running.hub.close("shutdown")
         running.listener.stop()
         running.dispatcher.stop()
+        running.replay.close()
 
     def on_request(self) -> None:
         """Start with the first request, where the server gave no earlier sign. A stopped runtime stays stopped,
@@ -150,6 +153,19 @@ class Runtime:
         if running is None:
             raise ServerError("This process is stopping.")
         return running.hub
+
+    @property
+    def replay(self) -> Replay:
+        """What answers clients that come back; of this process, as the hub."""
+        _ = self.hub
+        running = self._alive()
+        if running is None:
+            raise ServerError("This process is stopping.")
+        return running.replay
+
+    def connect(self) -> Connection:
+        """Open a connection that reads the log."""
+        return Connection(self.database.dsn, self.config.connect_timeout_seconds)
 
     def handlers(self) -> list[Handler]:
         """The handlers at this moment; SQLAlchemy's registrar may have got and lost some since."""

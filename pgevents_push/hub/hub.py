@@ -7,7 +7,9 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+from pgevents_push.cursor import Cursor, Snapshot
 from pgevents_push.event import ChangeEvent, TableName
+from pgevents_push.hub.history import History
 from pgevents_push.hub.subscription import CloseReason, Subscription
 from pgevents_push.hub.view import View
 
@@ -17,15 +19,19 @@ log = logging.getLogger(__name__)
 class Hub:
     """The subscriptions of one process and app, and the position up to which they have been served.
 
+    :param history_bytes: how much of what was published is remembered.
+
     Thread-safe: one lock orders `subscribe` against `publish`, so that the cursor that `subscribe` returns
     is exact: every change after it reaches the subscription, and none before it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, history_bytes: int = 0) -> None:
+        self._history = History(history_bytes) if history_bytes else None
         self._lock = threading.Lock()
         self._live = threading.Condition(self._lock)
         self._cursor: str | None = None
         self._captured: frozenset[TableName] | None = None
+        self.looks = 0
         self._closed: CloseReason | None = None
         self._groups: dict[TableName, dict[View, dict[Subscription, None]]] = {}
         self._views: dict[Subscription, dict[View, None]] = {}
@@ -53,18 +59,24 @@ class Hub:
         views: Sequence[View],
         timeout: float,
         greet: Callable[[str], bytes] | None = None,
+        since: Cursor | None = None,
+        enough: int | None = None,
     ) -> str | None:
         """Add views to a mailbox; return the cursor from which on every change will arrive.
 
         Waits until that is certain: the listener has a position, and the tables are captured. None: it was not
         for `timeout` seconds, or the mailbox is closed; then nothing was added.
 
+        :param since: wait also until we are past this cursor, which may come from a process that was quicker.
+        :param enough: but not beyond this many `looks` into the log, by default two more: a cursor that is then
+            still ahead is none of this log.
         :param greet: makes a frame of that cursor, which goes into the mailbox behind all that is older
             and before the first change of these views.
         """
         with self._live:
-            self._live.wait_for(lambda: self._certain(views) or subscription.closed, timeout)
-            cursor = self._cursor if self._certain(views) else None
+            last = self.looks + 2 if enough is None else enough
+            self._live.wait_for(lambda: self._certain(views, since, last) or subscription.closed, timeout)
+            cursor = self._cursor if self._certain(views, since, last) else None
             if cursor is None or subscription.closed or subscription not in self._views:
                 return None
             for view in views:
@@ -74,9 +86,15 @@ class Hub:
                 subscription.put(greet(cursor))
             return cursor
 
-    def _certain(self, views: Sequence[View]) -> bool:
-        known = self._captured
-        return self._cursor is not None and (known is None or all(view.table in known for view in views))
+    def _certain(self, views: Sequence[View], since: Cursor | None, enough: int) -> bool:
+        if self._cursor is None:
+            return False
+        if self._captured is not None and not all(view.table in self._captured for view in views):
+            return False
+        if since is None or self.looks >= enough:
+            return True
+        position = Cursor.parse(self._cursor)
+        return position.epoch != since.epoch or position.is_past(since)
 
     def capture(self, tables: frozenset[TableName] | None) -> None:
         """Take note of the tables that are captured; None, the default: take it for granted."""
@@ -113,8 +131,33 @@ class Hub:
                 for view, members in self._groups.get(event.table_name, {}).items():
                     self._deliver(event, view, members)
             self.counts["events"] += len(events)
+            if self._history is not None:
+                self._keep(self._history, events, Cursor.parse(cursor))
             self._cursor = cursor
+            self.looks += cursor.count("~") == 1  # between batches: all that could be seen was handed on
             self._live.notify_all()
+
+    def _keep(self, history: History, events: Sequence[ChangeEvent], position: Cursor) -> None:
+        if self._cursor is None:
+            history.begin(position)
+        else:
+            history.keep(events, position)
+
+    def remember(self, since: Cursor, until: Snapshot) -> list[ChangeEvent] | None:
+        """Return the changes between a cursor and a later snapshot; None when memory does not reach back."""
+        with self._lock:
+            return None if self._history is None else self._history.between(since, until)
+
+    def hand_over(self, view: View, old: Subscription, new: Subscription) -> None:
+        """Let a view go on in another mailbox, with what waits in the old one, which is forgotten."""
+        with self._lock:
+            if old.closed:
+                new.close(old.closed)
+            if new in self._views and view in self._views.get(old, ()):
+                new.put_all(old.take(0))
+                self._groups[view.table][view][new] = None
+                self._views[new][view] = None
+        self.disconnect(old)
 
     def _deliver(self, event: ChangeEvent, view: View, members: dict[Subscription, None]) -> None:
         try:

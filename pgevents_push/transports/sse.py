@@ -9,10 +9,11 @@ from flask import Request, Response
 
 from pgevents_push import waiting
 from pgevents_push.config import Config
-from pgevents_push.errors import BadParameter, NotAcceptable
+from pgevents_push.cursor import Cursor
+from pgevents_push.errors import BadParameter, ConnectionLost, CursorError, NotAcceptable
 from pgevents_push.event import ChangeEvent
-from pgevents_push.hub import Hub, Subscription, View
-from pgevents_push.transports import sse_format
+from pgevents_push.hub import Hub, Recall, Subscription, View
+from pgevents_push.transports import resume, sse_format
 from pgevents_push.transports.closing import CLOSINGS, as_number, jittered_milliseconds
 from pgevents_push.transports.gate import Gate
 from pgevents_push.transports.peer import socket_of
@@ -29,7 +30,7 @@ _ENCODERS: dict[Format, Callable[[ChangeEvent, View], bytes | None]] = {
 }
 
 
-def open_stream(request: Request, hub: Hub, gate: Gate, config: Config) -> Response:
+def open_stream(request: Request, hub: Hub, recall: Recall, gate: Gate, config: Config) -> Response:
     """Answer a request for a stream. The authorisation runs here, in the request's context; the stream itself
     keeps neither a context nor a database connection.
 
@@ -42,7 +43,7 @@ def open_stream(request: Request, hub: Hub, gate: Gate, config: Config) -> Respo
     views = _views(asked, gate)
     if request.method == "HEAD":
         return Response(mimetype=MIMETYPE, headers=HEADERS)
-    stream = Stream(hub, views, config, socket_of(request.environ), resuming=asked.cursor is not None)
+    stream = Stream(hub, views, config, socket_of(request.environ), recall, asked.cursor)
     return Response(stream, mimetype=MIMETYPE, headers=HEADERS)
 
 
@@ -64,11 +65,14 @@ class Stream:
     client may leave before the first byte.
     """
 
-    def __init__(self, hub: Hub, views: list[View], config: Config, sock: Any, *, resuming: bool) -> None:
+    def __init__(
+        self, hub: Hub, views: list[View], config: Config, sock: Any, recall: Recall, named: str | None
+    ) -> None:
         self._hub = hub
         self._views = views
         self._config = config
-        self._resuming = resuming
+        self._recall = recall
+        self._named = named
         self._mailbox: Subscription = hub.connect(config.max_queue_bytes)
         self._unwatch = self._watch(sock)
         self._chunks = self._run()
@@ -92,24 +96,51 @@ class Stream:
 
     def _run(self) -> Iterator[bytes]:
         yield sse_format.COMMENT + sse_format.retry(jittered_milliseconds(self._config.retry_seconds))
-        while (cursor := self._subscribe()) is None and self._mailbox.closed is None:
+        since = resume.parse_cursor(self._named)
+        while (cursor := self._subscribe(since)) is None and self._mailbox.closed is None:
             yield sse_format.COMMENT  # the listener has no position yet; the client sees that we are alive
         if cursor is not None:
-            yield self._ready(cursor)
+            yield from self._begin(since, Cursor.parse(cursor))
         while self._mailbox.closed is None:
             if chunk := self._next_chunk():
                 yield chunk
         yield from self._last_words()
 
-    def _subscribe(self) -> str | None:
-        return self._hub.subscribe(self._mailbox, self._views, self._config.heartbeat_seconds)
+    def _subscribe(self, since: Cursor | None) -> str | None:
+        return self._hub.subscribe(self._mailbox, self._views, self._config.heartbeat_seconds, since=since)
 
-    def _ready(self, cursor: str) -> bytes:
+    def _begin(self, since: Cursor | None, position: Cursor) -> Iterator[bytes]:
+        """Say `ready`, and first what the client missed; or that it cannot be told, never nothing."""
+        reason = resume.gap_reason(self._named, since, position)
+        if since is None or reason is not None:
+            yield self._ready(position, resumed=False) + self._gap(reason, position)
+        else:
+            yield self._ready(since, resumed=True)
+            yield from self._missed(since, position)
+
+    def _missed(self, since: Cursor, position: Cursor) -> Iterator[bytes]:
+        """Send the changes between the two, a page at a time; what is published meanwhile waits in the mailbox."""
+        while since != position and self._mailbox.closed is None:
+            try:
+                page = self._recall(since, position.snapshot)
+            except CursorError:
+                yield self._gap("retention", position)
+                return
+            except ConnectionLost:
+                waiting.sleep(resume.RETRY_SECONDS)
+                yield sse_format.COMMENT
+                continue
+            since = page.cursor
+            if frames := resume.frames(page.events, self._views):
+                yield b"".join(frames)
+
+    def _ready(self, cursor: Cursor, *, resumed: bool) -> bytes:
         tables = [str(view.table) for view in self._views]
-        data = {"resumed": False, "tables": tables, "heartbeat": as_number(self._config.heartbeat_seconds)}
-        ready = sse_format.control("ready", data, cursor)
-        # What the client missed cannot be sent again yet: it is told to reload, never left in the dark.
-        return ready + sse_format.control("gap", {"reason": "cursor"}, cursor) if self._resuming else ready
+        data = {"resumed": resumed, "tables": tables, "heartbeat": as_number(self._config.heartbeat_seconds)}
+        return sse_format.control("ready", data, str(cursor))
+
+    def _gap(self, reason: resume.GapReason | None, cursor: Cursor) -> bytes:
+        return sse_format.control("gap", {"reason": reason}, str(cursor)) if reason else b""
 
     def _next_chunk(self) -> bytes:
         """Wait for frames; all that wait are one write. After a heartbeat of silence a `sync`, which moves the

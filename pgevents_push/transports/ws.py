@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
 from flask import Flask, Response, request
@@ -14,8 +14,11 @@ from flask.globals import app_ctx
 from werkzeug.exceptions import HTTPException
 
 from pgevents_push.config import Config
+from pgevents_push.cursor import Cursor
 from pgevents_push.errors import BadParameter, Forbidden, RequestError, Unauthorized, Unavailable
-from pgevents_push.hub import Hub, Subscription, View
+from pgevents_push.hub import Hub, Recall, Subscription, View
+from pgevents_push.transports import resume
+from pgevents_push.transports.catch_up import CatchUp
 from pgevents_push.transports.closing import CLOSINGS, Closing, as_number
 from pgevents_push.transports.gate import Gate, Opened
 from pgevents_push.transports.request import TableRequest
@@ -51,9 +54,16 @@ class WebSocketEndpoint:
     """
 
     def __init__(
-        self, *, hub: Callable[[], Hub], gate: Gate, settings: Config, release: Callable[[], None] = lambda: None
+        self,
+        *,
+        hub: Callable[[], Hub],
+        recall: Recall,
+        gate: Gate,
+        settings: Config,
+        release: Callable[[], None] = lambda: None,
     ) -> None:
-        self._hub, self._gate, self._settings, self._release = hub, gate, settings, release
+        self._hub, self._recall, self._gate = hub, recall, gate
+        self._settings, self._release = settings, release
 
     def check(self) -> Response | None:
         """Refuse a handshake before it is made; None lets it through."""
@@ -71,7 +81,7 @@ class WebSocketEndpoint:
         hub = self._hub()
         mailbox = hub.connect(self._settings.max_queue_bytes)
         try:
-            Conversation(connection, mailbox, hub, ask, self._settings).run()
+            Conversation(connection, mailbox, hub, self._recall, ask, self._settings).run()
         finally:
             hub.disconnect(mailbox)
 
@@ -91,6 +101,15 @@ def _request_of_its_own(app: Flask, environ: dict[str, Any]) -> Iterator[None]:
         yield
 
 
+@dataclass(frozen=True)
+class _Newcomer:
+    """A subscription that waits for the hub: where its client was, and how long to wait for that."""
+
+    view: View
+    named: str | None
+    enough: int
+
+
 class Conversation:
     """One connection: one loop that hears the client and passes on what comes into its mailbox.
 
@@ -103,14 +122,16 @@ class Conversation:
         connection: SafeWebSocket,
         mailbox: Subscription,
         hub: Hub,
+        recall: Recall,
         ask: Callable[[TableRequest], Opened],
         settings: Config,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._connection, self._mailbox, self._hub = connection, mailbox, hub
+        self._connection, self._mailbox, self._hub, self._recall = connection, mailbox, hub, recall
         self._ask, self._settings, self._clock = ask, settings, clock
         self._views: dict[str, View] = {}
-        self._waiting: dict[str, tuple[View, str | None]] = {}
+        self._waiting: dict[str, _Newcomer] = {}
+        self._catching_up: dict[str, CatchUp] = {}
         self._sent_at = clock()
 
     def run(self) -> None:
@@ -118,12 +139,20 @@ class Conversation:
 
         :raises OSError: the client is gone, or took nothing until the deadline.
         """
+        try:
+            self._converse()
+        finally:
+            for catch_up in self._catching_up.values():
+                self._hub.disconnect(catch_up.mailbox)
+
+    def _converse(self) -> None:
         self._connection.start(self._mailbox.poke)
         try:
             while not self._connection.gone:
                 for message in self._connection.messages():
                     self._obey(parse(message))
                 self._enrol()
+                self._go_on()
                 if ending := self._pass_on():
                     return self._connection.close(ending.code, ending.reason)
         except BadMessage as bad:
@@ -141,21 +170,27 @@ class Conversation:
             self._send(frames)
         elif self._mailbox.closed:
             return CLOSINGS[self._mailbox.closed]
-        elif self._patience() <= 0:
+        elif self._until_heartbeat() <= 0:
             self._beat()
         return None
 
+    def _until_heartbeat(self) -> float:
+        return self._sent_at + self._settings.heartbeat_seconds - self._clock()
+
     def _patience(self) -> float:
-        left = self._sent_at + self._settings.heartbeat_seconds - self._clock()
-        return max(0.0, min(left, RETRY_SECONDS) if self._waiting else left)
+        pauses = [catch_up.not_before - self._clock() for catch_up in self._catching_up.values()]
+        retry = [RETRY_SECONDS] if self._waiting else []
+        return max(0.0, min([self._until_heartbeat(), *pauses, *retry]))
 
     def _send(self, frames: list[bytes]) -> None:
         self._connection.write(frames)
         self._sent_at = self._clock()
 
     def _beat(self) -> None:
-        # Before the first ready there is no cursor to move; the ping keeps proxies from closing.
-        cursor = self._hub.position(self._mailbox) if self._views else None
+        # Before the first ready there is no cursor to move, nor while one of the subscriptions is behind; the ping
+        # keeps proxies from closing.
+        alike = self._views and not self._catching_up
+        cursor = self._hub.position(self._mailbox) if alike else None
         self._send([PING_FRAME if cursor is None else control("sync", cursor=cursor)])
 
     def _obey(self, command: Command) -> None:
@@ -180,33 +215,71 @@ class Conversation:
             raise command.error
 
     def _subscribe(self, command: Subscribe) -> None:
-        taken = {**self._views, **self._waiting}
+        taken = {*self._views, *self._waiting, *self._catching_up}
         if command.ref in taken:
             raise BadParameter(f"ref {command.ref!r} is in use on this connection: unsubscribe it first.")
         if len(taken) >= self._settings.max_subscriptions:
             raise TooMany(f"At most {self._settings.max_subscriptions} subscriptions on one connection.")
         opened = self._ask(command.table)
         view = View(opened.table, opened.types, opened.columns, opened.exposed, encode_change, command.ref)
-        self._waiting[command.ref] = (view, command.since)
+        self._waiting[command.ref] = _Newcomer(view, command.since, self._hub.looks + 2)
 
     def _enrol(self) -> None:
         """Give new subscriptions to the hub. It takes none before the listener has a position, nor one of a
         table that is not captured yet; that one waits, the others do not."""
-        for ref, (view, since) in list(self._waiting.items()):
-            if self._hub.subscribe(self._mailbox, [view], 0, partial(self._greeting, view, since)) is not None:
-                self._views[ref] = self._waiting.pop(ref)[0]
+        for ref, new in list(self._waiting.items()):
+            since = resume.parse_cursor(new.named)
+            # In a mailbox of its own at first: what it missed must come before what comes now.
+            own = self._hub.connect(self._settings.max_queue_bytes)
+            cursor = self._hub.subscribe(own, [new.view], 0, since=since, enough=new.enough)
+            if cursor is None:
+                self._hub.disconnect(own)
+                continue
+            del self._waiting[ref]
+            self._greet(ref, new, CatchUp(new.view, own, since, Cursor.parse(cursor)))
 
-    def _greeting(self, view: View, since: str | None, cursor: str) -> bytes:
+    def _greet(self, ref: str, new: _Newcomer, catch_up: CatchUp) -> None:
+        reason = resume.gap_reason(new.named, catch_up.since, catch_up.position)
+        if catch_up.since is not None and reason is None:
+            self._mailbox.put(self._ready(ref, new.view, catch_up.since, resumed=True))
+            self._catching_up[ref] = catch_up
+        else:
+            self._mailbox.put(self._ready(ref, new.view, catch_up.position, resumed=False))
+            self._join(ref, catch_up, reason)
+
+    def _ready(self, ref: str, view: View, cursor: Cursor, *, resumed: bool) -> bytes:
         heartbeat = as_number(self._settings.heartbeat_seconds)
         tables = [str(view.table)]
-        ready = control("ready", ref=view.label, cursor=cursor, resumed=False, tables=tables, heartbeat=heartbeat)
-        # This version cannot go back to a position, and must not be silent about what lies between.
-        gap = control("gap", ref=view.label, cursor=cursor, reason="cursor") if since else b""
-        return ready + gap
+        return control("ready", ref=ref, cursor=str(cursor), resumed=resumed, tables=tables, heartbeat=heartbeat)
+
+    def _join(self, ref: str, catch_up: CatchUp, reason: resume.GapReason | None) -> None:
+        """The subscription is up to date: it goes on in the common mailbox."""
+        if reason is not None:
+            self._mailbox.put(control("gap", ref=ref, cursor=str(catch_up.position), reason=reason))
+        self._hub.hand_over(catch_up.view, catch_up.mailbox, self._mailbox)
+        self._views[ref] = catch_up.view
+
+    def _go_on(self) -> None:
+        """Send one page to each subscription that is behind; the others get their changes in between."""
+        for ref, catch_up in list(self._catching_up.items()):
+            if catch_up.not_before > self._clock():
+                continue
+            frames, reason = catch_up.next_page(self._recall, self._clock)
+            # Behind what is queued, its own `ready` first of all.
+            self._send_all(self._mailbox.take(0) + frames)
+            if catch_up.done:
+                del self._catching_up[ref]
+                self._join(ref, catch_up, reason)
+
+    def _send_all(self, frames: list[bytes]) -> None:
+        if frames:
+            self._send(frames)
 
     def _unsubscribe(self, ref: str) -> None:
         if ref in self._views:
             self._hub.unsubscribe(self._mailbox, [self._views.pop(ref)])
+        elif ref in self._catching_up:
+            self._hub.disconnect(self._catching_up.pop(ref).mailbox)
         elif self._waiting.pop(ref, None) is None:
             raise NotSubscribed(f"No subscription of this connection has the ref {ref!r}.")
 

@@ -1,0 +1,221 @@
+"""A client that comes back gets every change after its cursor, once and in order, or is told plainly that it cannot."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import pytest
+from flask import Flask
+from websocket import WebSocket, create_connection
+
+from tests.fixtures.postgres import Database
+from tests.fixtures.shop import MakeShop, Shop
+from tests.fixtures.web import Site
+
+Serve = Callable[[Flask], Site]
+CHANGES = ("insert", "update", "delete", "truncate")
+
+
+class Item(NamedTuple):
+    """What either transport delivers."""
+
+    name: str
+    cursor: str
+    data: dict[str, Any]
+
+
+class Sse:
+    """A stream, by header or by query."""
+
+    def __init__(self, site: Site, since: str | None, chance: random.Random) -> None:
+        by_header = chance.random() < 0.5
+        query = "table=orders" + (f"&lastEventId={since}" if since and not by_header else "")
+        self.stream = site.stream(query, **({"Last_Event_ID": since} if since and by_header else {}))
+
+    def __iter__(self) -> Iterator[Item]:
+        return (Item(frame.name, frame.id, frame.data) for frame in self.stream)
+
+    def close(self) -> None:
+        self.stream.close()
+
+
+class Ws:
+    """A subscription on a socket of its own."""
+
+    def __init__(self, site: Site, since: str | None, chance: random.Random) -> None:
+        self.socket: WebSocket = create_connection(f"ws://127.0.0.1:{site.port}/pgevents/ws", timeout=10)
+        self.socket.send(json.dumps({"type": "subscribe", "ref": "1", "table": "orders", "since": since}))
+
+    def __iter__(self) -> Iterator[Item]:
+        while True:
+            data = json.loads(self.socket.recv())
+            yield Item(data["type"], data.get("cursor", ""), data)
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+TRANSPORTS = (Sse, Ws)
+
+
+def open_shop(make_shop: MakeShop, **settings: Any) -> Shop:
+    shop = make_shop(**settings)
+    shop.events.expose(shop.Order, columns=["id", "status"], public=True)
+    return shop.up()
+
+
+def truth(database: Database) -> list[str]:
+    return [str(row[0]) for row in database.execute("SELECT id FROM pgevents.log ORDER BY id")]
+
+
+def read_until(source: Any, last: str, most: int) -> tuple[list[Item], bool]:
+    """Read changes until the last one of all, or `most` of them; return them and whether the last came."""
+    got: list[Item] = []
+    for item in source:
+        assert item.name not in ("gap", "bye", "error"), item
+        if item.name in CHANGES:
+            got.append(item)
+            if item.data["id"] == last or len(got) == most:
+                return got, item.data["id"] == last
+    raise AssertionError("the stream ended")
+
+
+@pytest.mark.parametrize("history", [0, 16_000_000], ids=["from the log", "from memory"])
+def test_a_client_that_stumbles_through_everything_misses_nothing(
+    make_shop: MakeShop, serve: Serve, database: Database, history: int
+) -> None:
+    """Both transports, two processes (two listeners with snapshots of their own), cut off anywhere."""
+    seed = int(os.environ.get("PGEVENTS_SEED", random.randrange(2**32)))
+    print(f"PGEVENTS_SEED={seed}")
+    chance = random.Random(seed)
+    settings = {"PGEVENTS_HISTORY_BYTES": history, "PGEVENTS_MAX_BATCH_EVENTS": 7}
+    sites = [serve(open_shop(make_shop, **settings).app) for _ in range(2)]
+    first = Sse(sites[0], None, chance)
+    start = next(iter(first)).cursor
+    first.close()
+    writers = [threading.Thread(target=write, args=(database, seed + n)) for n in range(4)]
+    for writer in writers:
+        writer.start()
+    got: list[Item] = []
+    since, done = start, False
+    while not done:
+        source = chance.choice(TRANSPORTS)(chance.choice(sites), since, chance)
+        ready = next(iter(source))
+        assert ready.name == "ready"
+        assert ready.data["resumed"] is True
+        alive = any(writer.is_alive() for writer in writers)
+        last = "" if alive else max(truth(database), key=lambda id: order_of(database)[id])
+        items, done = read_until(source, last, chance.choice((1, 2, 5, 40)))
+        got += items
+        since = items[-1].cursor
+        source.close()
+    ids = [item.data["id"] for item in got]
+    assert sorted(ids, key=int) == truth(database)
+    versions: dict[int, int] = {}
+    for item in got:
+        if item.data["row"]:
+            key, version = item.data["pk"]["id"], int(item.data["row"]["status"])
+            assert version > versions.get(key, -1), "a row's changes came out of order"
+            versions[key] = version
+
+
+def order_of(database: Database) -> dict[str, tuple[int, int]]:
+    """Where each change stands when all are one batch: by its transaction's greatest id, then by its own."""
+    rows = database.execute("SELECT id, max(id) OVER (PARTITION BY xid) FROM pgevents.log")
+    return {str(id_): (last, id_) for id_, last in rows}
+
+
+def write(database: Database, seed: int) -> None:
+    """Transactions of 1 to 30 changes on few rows, some with pauses, some rolled back."""
+    chance = random.Random(seed)
+    connection = database.connect(autocommit=False)
+    cursor = connection.cursor()
+    for _ in range(25):
+        for key in sorted({chance.randrange(8) for _ in range(chance.choice((1, 1, 3, 8)))}):
+            cursor.execute(
+                "INSERT INTO orders (id, status) VALUES (%s, '0')"
+                " ON CONFLICT (id) DO UPDATE SET status = (orders.status::int + 1)::text",
+                [key],
+            )
+            if chance.random() < 0.1:
+                cursor.execute("SELECT pg_sleep(%s)", [chance.random() / 20])
+        connection.rollback() if chance.random() < 0.15 else connection.commit()
+    connection.close()
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("history", [0, 64_000_000], ids=["from the log", "from memory"])
+def test_in_the_middle_of_ten_thousand_rows(
+    make_shop: MakeShop, serve: Serve, database: Database, transport: Any, history: int
+) -> None:
+    shop = open_shop(make_shop, PGEVENTS_HISTORY_BYTES=history, PGEVENTS_MAX_QUEUE_BYTES=50_000_000)
+    site, chance = serve(shop.app), random.Random(1)
+    source = transport(site, None, chance)
+    assert next(iter(source)).name == "ready"
+    database.execute("INSERT INTO orders SELECT n, 'open' FROM generate_series(1, 10000) AS n")
+    items, _ = read_until(source, "", 4321)
+    source.close()
+    again = transport(site, items[-1].cursor, chance)
+    rest, _ = read_until(again, truth(database)[-1], 20_000)
+    again.close()
+    assert [item.data["id"] for item in items + rest] == truth(database)
+    assert [item.data["last"] for item in items + rest].count(True) == 1
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize(
+    ("since", "reason"),
+    [
+        ("nonsense", "cursor"),
+        ("0123456789ab~1:1:", "epoch"),
+        ("{epoch}~1:99999999999:", "cursor"),
+        ("{epoch}~5:3:", "cursor"),
+        ("{epoch}~3:99999999999:4.5~3:99999999999:~7", "cursor"),
+        ("{epoch}~3:3:~4:4:~123456789", "retention"),
+    ],
+)
+def test_what_cannot_be_resumed_is_a_gap(
+    make_shop: MakeShop, serve: Serve, database: Database, transport: Any, since: str, reason: str
+) -> None:
+    site, chance = serve(open_shop(make_shop).app), random.Random(2)
+    source = transport(site, None, chance)
+    epoch = next(iter(source)).cursor.split("~")[0]
+    source.close()
+    again = transport(site, since.replace("{epoch}", epoch), chance)
+    items = iter(again)
+    ready, gap = next(items), next(items)
+    assert (ready.name, ready.data["resumed"]) == ("ready", reason == "retention")
+    assert (gap.name, gap.data["reason"]) == ("gap", reason)
+    database.execute("INSERT INTO orders VALUES (1, 'open')")
+    assert next(items).name == "insert"
+    again.close()
+
+
+def test_a_socket_goes_on_with_others_while_one_catches_up(
+    make_shop: MakeShop, serve: Serve, database: Database
+) -> None:
+    shop = open_shop(make_shop, PGEVENTS_HISTORY_BYTES=0, PGEVENTS_MAX_BATCH_EVENTS=10)
+    site, chance = serve(shop.app), random.Random(3)
+    source = Ws(site, None, chance)
+    since = next(iter(source)).cursor
+    source.close()
+    database.execute("INSERT INTO orders SELECT n, 'open' FROM generate_series(1, 300) AS n")
+    socket = create_connection(f"ws://127.0.0.1:{site.port}/pgevents/ws", timeout=10)
+    socket.send(json.dumps({"type": "subscribe", "ref": "new", "table": "orders", "events": ["delete"]}))
+    socket.send(json.dumps({"type": "subscribe", "ref": "old", "table": "orders", "since": since}))
+    socket.send('{"type": "ping"}')
+    seen: list[tuple[str, str | None]] = []
+    deleted = False
+    while len([name for name, ref in seen if ref == "old"]) < 302:
+        data = json.loads(socket.recv())
+        seen.append((data["type"], data.get("ref")))
+        if data["type"] == "pong" and not deleted:
+            database.execute("DELETE FROM orders WHERE id = 300")
+            deleted = True
+    socket.close()
+    assert [name for name, ref in seen if ref == "old"] == ["ready", *["insert"] * 300, "delete"]
