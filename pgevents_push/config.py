@@ -47,6 +47,9 @@ class Config:
     max_row_bytes: int = _setting(1_000_000, "larger rows are captured as key and `truncated`", least=1000)
     max_batch_events: int = _setting(1000, "how many log rows the listener holds at a time", least=1)
     max_queue_bytes: int = _setting(4_000_000, "what may wait for one slow client; then its stream ends", least=1000)
+    history_bytes: int = _setting(
+        16_000_000, "recent changes that are kept in memory, for clients that come back soon", least=0, off="`0`"
+    )
     handler_queue_events: int = _setting(
         10_000, "what may wait for one slow handler; then it misses events, counted", least=1
     )
