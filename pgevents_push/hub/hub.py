@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from pgevents_push.cursor import Cursor, Snapshot
 from pgevents_push.event import ChangeEvent, TableName
@@ -58,7 +58,6 @@ class Hub:
         subscription: Subscription,
         views: Sequence[View],
         timeout: float,
-        greet: Callable[[str], bytes] | None = None,
         since: Cursor | None = None,
         enough: int | None = None,
     ) -> str | None:
@@ -67,6 +66,9 @@ class Hub:
         Waits until that is certain: the listener has a position, and the tables are captured. None: it was not
         for `timeout` seconds, or the mailbox is closed; then nothing was added.
 
+        :param since: wait also until we are past this cursor, which may come from a process that was quicker.
+        :param enough: but not beyond this many `looks` into the log, by default two more: a cursor that is then
+            still ahead is none of this log.
         :param since: wait also until we are past this cursor, which may come from a process that was quicker.
         :param enough: but not beyond this many `looks` into the log, by default two more: a cursor that is then
             still ahead is none of this log.
@@ -82,8 +84,6 @@ class Hub:
             for view in views:
                 self._groups.setdefault(view.table, {}).setdefault(view, {})[subscription] = None
                 self._views[subscription][view] = None
-            if greet is not None:
-                subscription.put(greet(cursor))
             return cursor
 
     def _certain(self, views: Sequence[View], since: Cursor | None, enough: int) -> bool:

@@ -25,6 +25,7 @@ GOOD: dict[str, tuple[Any, Any]] = {
     "max_batch_events": (1, 1),
     "max_queue_bytes": (5000, 5000),
     "handler_queue_events": (7, 7),
+    "history_bytes": (0, 0),
     "send_timeout_seconds": (1, 1.0),
     "max_message_bytes": (1000, 1000),
     "max_subscriptions": (1, 1),

@@ -125,13 +125,27 @@ def test_the_cursor_is_the_boundary() -> None:
     assert ids(mailbox) == [2]
 
 
-def test_the_greeting_stands_between_the_older_and_the_newer() -> None:
+def test_a_view_is_handed_over_with_what_waits() -> None:
     hub, encode = hub_at(), Encoder()
-    mailbox = joined(hub, view(encode, OTHER))
-    hub.publish([change(1, table=OTHER)], "c1")
-    assert hub.subscribe(mailbox, [view(encode)], 0, lambda cursor: f"<{cursor}>".encode()) == "c1"
+    own, common = hub.connect(MANY), joined(hub, view(encode, OTHER))
+    assert hub.subscribe(own, [view(encode)], 0) == "c0"
+    hub.publish([change(1)], "c1")
+    hub.hand_over(view(encode), own, common)
     hub.publish([change(2)], "c2")
-    assert b"".join(mailbox.take(0)) == b"1;<c1>2;"
+    assert ids(common) == [1, 2]
+    hub.disconnect(common)
+    assert not hub._groups
+    assert not hub._views
+
+
+def test_a_closed_mailbox_hands_its_end_over() -> None:
+    hub, encode = hub_at(), Encoder()
+    own, common = hub.connect(10), joined(hub, view(encode, OTHER))
+    assert hub.subscribe(own, [view(encode)], 0) == "c0"
+    for n in range(1, 20):
+        hub.publish([change(n)], f"c{n}")
+    hub.hand_over(view(encode), own, common)
+    assert common.closed == "overflow"
 
 
 def test_without_a_position_nobody_is_let_in() -> None:

@@ -9,8 +9,9 @@ from typing import Any, cast
 import pytest
 
 from pgevents_push.config import Config
+from pgevents_push.cursor import Cursor, Snapshot
 from pgevents_push.event import ChangeEvent, TableName
-from pgevents_push.hub import Hub, Subscription
+from pgevents_push.hub import Hub, Page, Subscription
 from pgevents_push.transports.gate import Opened
 from pgevents_push.transports.request import TableRequest
 from pgevents_push.transports.ws import Conversation
@@ -63,6 +64,14 @@ def subscribes(ref: str, **fields: object) -> Callable[[FakeConnection], object]
     return says(**{"type": "subscribe", "ref": ref, "table": "t", **fields})
 
 
+def position(n: int) -> str:
+    return f"abcd~{n + 1}:{n + 1}:"
+
+
+def nothing_missed(since: Cursor, until: Snapshot) -> Page:
+    return Page((), Cursor(since.epoch, until))
+
+
 class World:
     def __init__(self, live: bool = True, **settings: Any) -> None:
         self.hub, self.now = Hub(), 0.0
@@ -71,14 +80,14 @@ class World:
         self.asked: list[TableRequest] = []
         self.n = 0
         if live:
-            self.hub.publish([], "c0")
+            self.hub.publish([], position(0))
 
     def change(self, connection: object = None) -> object:
         """One more change; a step of a script too."""
         self.n += 1
         event = ChangeEvent(
             id=str(self.n), type="insert", schema="public", table="t", tx="1", last=True, at_text="", row_json="{}",
-            cursor=f"c{self.n}",
+            cursor=position(self.n),
         )  # fmt: skip
         self.hub.publish([event], event.cursor)
         return event
@@ -91,7 +100,13 @@ class World:
     def run(self, *steps: Callable[[FakeConnection], object], ask: Any = None) -> FakeConnection:
         connection = FakeConnection(*steps)
         conversation = Conversation(
-            cast(SafeWebSocket, connection), self.mailbox, self.hub, ask or self.ask, self.settings, lambda: self.now
+            cast(SafeWebSocket, connection),
+            self.mailbox,
+            self.hub,
+            nothing_missed,
+            ask or self.ask,
+            self.settings,
+            lambda: self.now,
         )
         conversation.run()
         return connection
@@ -108,7 +123,7 @@ def test_a_ready_stands_behind_older_changes_and_before_newer_ones() -> None:
     world = World()
     connection = world.run(subscribes("a"), subscribes("b"), world.change)
     assert connection.kinds() == ["ready a", "insert a", "ready b", "insert a", "insert b"]
-    assert [message["cursor"] for message in connection.out] == ["c1", "c2", "c2", "c3", "c3"]
+    assert [message["cursor"] for message in connection.out] == [position(n) for n in (1, 2, 2, 3, 3)]
 
 
 def test_the_pong_stands_behind_what_was_queued_before() -> None:
@@ -137,7 +152,7 @@ def test_without_a_position_a_subscription_waits_and_no_cursor_is_told() -> None
     world = World(live=False)
     world.ask = lambda table: Opened(TableName("public", "t"), table.types, None, None)  # type: ignore[method-assign]
     connection = world.run(
-        subscribes("a"), world.sleep(16), says(type="ping"), lambda c: world.hub.publish([], "c5"), world.change
+        subscribes("a"), world.sleep(16), says(type="ping"), lambda c: world.hub.publish([], position(5)), world.change
     )
     assert connection.kinds() == ["0x89", "pong", "ready a", "insert a"]
 

@@ -1,0 +1,109 @@
+"""History against a model: whatever was published, and wherever a client was, memory gives what the log would."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pgevents_push.cursor import Cursor, Snapshot
+from pgevents_push.event import ChangeEvent
+from pgevents_push.hub.history import History
+
+EPOCH = "abcd"
+
+
+class Cluster:
+    """Transactions that begin, write and end in any order, and readers that look now and then."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self.chance = chance
+        self.next_xid, self.next_id = 10, 1
+        self.running: dict[int, list[int]] = {}
+        self.committed: dict[int, list[int]] = {}
+
+    def step(self) -> None:
+        if not self.running or self.chance.random() < 0.3:
+            self.running[self.next_xid] = []
+            self.next_xid += 1
+        xid = self.chance.choice(sorted(self.running))
+        if self.chance.random() < 0.6:
+            self.running[xid].append(self.next_id)
+            self.next_id += 1
+        else:
+            self.committed[xid] = self.running.pop(xid)
+
+    def snapshot(self) -> Snapshot:
+        return Snapshot(min([*self.running, self.next_xid]), self.next_xid, tuple(sorted(self.running)))
+
+    def batch(self, start: Snapshot, until: Snapshot) -> list[tuple[int, int]]:
+        """(xid, id) of what became visible, in the order of the log's reader."""
+        seen = [x for x, ids in self.committed.items() if ids and until.sees(x) and not start.sees(x)]
+        return [(x, i) for x in sorted(seen, key=lambda x: self.committed[x][-1]) for i in self.committed[x]]
+
+
+def event(xid: int, id_: int) -> ChangeEvent:
+    return ChangeEvent(
+        id=str(id_), type="insert", schema="public", table="t", tx=str(xid), last=False, at_text="", cursor=""
+    )
+
+
+def pieces(batch: list[tuple[int, int]], chance: random.Random) -> Iterator[list[tuple[int, int]]]:
+    while batch:
+        size = chance.randint(1, len(batch))
+        yield batch[:size]
+        batch = batch[size:]
+
+
+@given(st.integers(0, 2**32), st.sampled_from([2_000, 20_000, 10**9]))
+def test_memory_gives_what_the_log_would(seed: int, max_bytes: int) -> None:
+    chance = random.Random(seed)
+    cluster, history = Cluster(chance), History(max_bytes)
+    position = cluster.snapshot()
+    history.begin(Cursor(EPOCH, position))
+    other = [position]
+    for _ in range(chance.randint(1, 12)):
+        for _ in range(chance.randint(1, 12)):
+            cluster.step()
+            if chance.random() < 0.2:
+                other.append(cluster.snapshot())  # where a client of another process is
+        until = cluster.snapshot()
+        batch = cluster.batch(position, until)
+        for piece in pieces(batch, chance):
+            inner = Cursor(EPOCH, position, until, piece[-1][1])
+            whole = piece[-1] == batch[-1]
+            history.keep([event(*change) for change in piece], Cursor(EPOCH, until) if whole else inner)
+        position = until
+    since = cursor_of_a_client(cluster, chance, other, position)
+    found = history.between(since, position)
+    if found is not None:
+        assert [int(e.id) for e in found] == expected(cluster, since, position)
+        follow_each_cursor(history, found, position)
+    elif max_bytes == 10**9:
+        assert not since.snapshot.covers(other[0]) or since.until is not None
+
+
+def cursor_of_a_client(cluster: Cluster, chance: random.Random, other: list[Snapshot], position: Snapshot) -> Cursor:
+    at = chance.randrange(len(other))
+    start, until = other[at], chance.choice([*other[at:], position])
+    batch = cluster.batch(start, until)
+    if not position.covers(until) or not batch or chance.random() < 0.5:
+        return Cursor(EPOCH, start)
+    return Cursor(EPOCH, start, until, chance.choice(batch)[1])
+
+
+def expected(cluster: Cluster, since: Cursor, position: Snapshot) -> list[int]:
+    if since.until is None:
+        return [i for _, i in cluster.batch(since.snapshot, position)]
+    ids = [i for _, i in cluster.batch(since.snapshot, since.until)]
+    return ids[ids.index(since.last_id) + 1 :] + [i for _, i in cluster.batch(since.until, position)]
+
+
+def follow_each_cursor(history: History, found: list[ChangeEvent], position: Snapshot) -> None:
+    """From each event's own cursor exactly the events behind it come."""
+    for at, change in enumerate(found):
+        rest = history.between(Cursor.parse(change.cursor), position)
+        assert rest is not None
+        assert [e.id for e in rest] == [e.id for e in found[at + 1 :]]
