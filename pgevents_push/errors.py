@@ -96,6 +96,13 @@ class NotAcceptable(RequestError):
     title = "Not acceptable"
 
 
+class UpgradeRequired(RequestError):
+    """This URL speaks WebSocket only. For plain HTTP there is /pgevents/stream."""
+
+    status = 426
+    title = "Upgrade required"
+
+
 class Unavailable(RequestError):
     """The server cannot take another stream now."""
 

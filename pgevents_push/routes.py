@@ -8,7 +8,7 @@ from collections.abc import Callable
 from flask import Blueprint, Response, current_app, jsonify, request
 
 from pgevents_push import waiting
-from pgevents_push.errors import RequestError, ServerError, Unavailable
+from pgevents_push.errors import RequestError, ServerError, Unavailable, UpgradeRequired
 from pgevents_push.extension import Runtime
 from pgevents_push.hub import Hub
 from pgevents_push.transports.problem import problem
@@ -55,6 +55,7 @@ def add_routes(blueprint: Blueprint, runtime: Callable[[], Runtime]) -> None:
     blueprint.add_url_rule("/stream", "stream", stream)
     blueprint.add_url_rule("/health", "health", health)
     blueprint.add_url_rule("/ws", "ws", socket, websocket=True)
+    blueprint.add_url_rule("/ws", "no_ws", _no_websocket)
     blueprint.register_error_handler(RequestError, problem)
 
 
@@ -81,6 +82,12 @@ def _refusal(runtime: Runtime) -> Response | None:
     except Unavailable as error:
         return problem(error)
     return None
+
+
+def _no_websocket() -> Response:
+    refused = problem(UpgradeRequired())
+    refused.headers["Upgrade"] = "websocket"
+    return refused
 
 
 def _release_database() -> None:

@@ -101,13 +101,20 @@ def test_format_message_has_no_event_names(site: Site, database: Database) -> No
     assert (frame.name, frame.data["type"]) == ("message", "insert")
 
 
-@pytest.mark.parametrize("how", ["header", "query", "garbage"])
-def test_who_comes_back_is_told_of_the_gap(how: str, site: Site) -> None:
+@pytest.mark.parametrize("how", ["header", "query"])
+def test_who_comes_back_gets_what_was_missed(how: str, site: Site, database: Database) -> None:
     cursor = site.stream("table=orders").next("ready").id
+    database.execute("INSERT INTO orders VALUES (1, 'open', 3)")
     if how == "header":
         stream = site.stream("table=orders", Last_Event_ID=cursor)
     else:
-        stream = site.stream(f"table=orders&lastEventId={cursor if how == 'query' else '%00%ff~'}")
+        stream = site.stream(f"table=orders&lastEventId={cursor}")
+    ready, change = stream.next(), stream.next()
+    assert (ready.data["resumed"], ready.id, change.name, change.data["pk"]) == (True, cursor, "insert", {"id": 1})
+
+
+def test_garbage_is_told_of_the_gap(site: Site) -> None:
+    stream = site.stream("table=orders&lastEventId=%00%ff~")
     ready, gap = stream.next(), stream.next()
     assert (ready.name, gap.name, gap.data) == ("ready", "gap", {"reason": "cursor"})
     assert gap.id == ready.id
@@ -342,3 +349,9 @@ def test_the_client_library_is_served(site: Site) -> None:
     assert answer.status == 200
     assert "javascript" in answer.headers["content-type"]
     assert b"EventSource" in answer.body
+
+
+def test_a_plain_request_for_the_websocket_is_told_so(site: Site) -> None:
+    answer = site.ask("/pgevents/ws")
+    assert (answer.status, answer.headers["upgrade"]) == (426, "websocket")
+    assert json.loads(answer.body)["status"] == 426
