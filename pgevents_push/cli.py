@@ -43,7 +43,10 @@ def _runtime(name: str | None) -> Runtime:
 def _tables(runtime: Runtime, names: tuple[str, ...]) -> list[TableName]:
     if not names:
         return runtime.tables
-    return [resolve(name, runtime.config.default_schema).name for name in names]
+    try:
+        return [resolve(name, runtime.config.default_schema).name for name in names]
+    except PGEventsError as error:
+        raise click.ClickException(str(error)) from None
 
 
 instance = click.option("--instance", help="Which PGEvents, by blueprint name. Defaults to the first one.")
