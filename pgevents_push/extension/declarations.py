@@ -134,7 +134,7 @@ class Declarations:
         """The handlers that SQLAlchemy's registrar holds at this moment."""
         return [
             Handler(function, resolve(declared, default_schema), frozenset({type_}))
-            for declared, target in self._targets.items()
+            for declared, target in tuple(self._targets.items())
             for type_ in CHANGE_TYPES
             for function in target.functions(type_)
         ]
