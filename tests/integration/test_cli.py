@@ -173,6 +173,25 @@ def test_a_server_that_is_not_there_is_a_message_without_the_password(command: l
     assert "s3cret" not in result.output
 
 
+@pytest.mark.parametrize("command", ["install", "uninstall"])
+def test_a_misspelt_table_is_an_error(command: str, ready: Shop) -> None:
+    run(ready.app, "install", "orders")
+    result = run(ready.app, command, "tickets")  # it is called Tickets
+    assert result.exit_code == 1
+    assert "No such table in the database: public.tickets" in result.output
+    assert "Removed" not in result.output
+    assert "orphan" not in result.output  # orders is declared, although it was not named here
+
+
+def test_tail_says_why_nothing_will_come(ready: Shop) -> None:
+    result = run(ready.app, "tail")
+    assert (result.exit_code, "Run: flask pgevents install" in result.output) == (1, True)
+    run(ready.app, "install", "orders")
+    result = run(ready.app, "tail", "tickets", "orders", "--since", "garbage")
+    assert "public.tickets is absent: nothing of it will be shown." in result.output
+    assert "public.orders is" not in result.output
+
+
 @pytest.mark.parametrize("since", ["garbage", "abcdefabcdef~5:5:"])
 def test_a_cursor_that_is_none_or_of_another_database(since: str, ready: Shop) -> None:
     run(ready.app, "install")
