@@ -36,7 +36,7 @@ class _Running:
         self.pid = os.getpid()
         self.hub = Hub()
         self.dispatcher = Dispatcher(runtime.app, runtime.handlers, config.handler_queue_events)
-        self.captured = Captured(runtime.installer(), config, lambda: runtime.tables, self.hub.capture)
+        self.captured = Captured(runtime.installer(), config, lambda: runtime.tables, self.hub.capture, self.hub.lose)
         self.pulse = Pulse(runtime.listener_changed)
         ears = Ears(
             dsn=runtime.database.dsn,
