@@ -87,13 +87,13 @@ def test_a_number_is_a_finite_number_and_not_too_small(value: Any) -> None:
 
 @pytest.mark.parametrize("name", [f.name for f in fields(Config) if f.type == "int"])
 def test_a_count_is_no_fraction(name: str) -> None:
-    with pytest.raises(ConfigurationError, match="must be int"):
+    with pytest.raises(ConfigurationError, match="must be a whole number"):
         read(**{name: 5000.5})
 
 
 @pytest.mark.parametrize("value", ["true", 1, 0, None])
 def test_a_switch_is_a_bool(value: Any) -> None:
-    with pytest.raises(ConfigurationError, match="PGEVENTS_AUTOSTART must be bool"):
+    with pytest.raises(ConfigurationError, match="PGEVENTS_AUTOSTART must be True or False"):
         read(autostart=value)
 
 
