@@ -184,6 +184,12 @@ class Installer:
             yield connection
         except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
             raise ConnectionLost(f"The connection to PostgreSQL broke: {_first_line(error)}") from error
+        except psycopg2.errors.InsufficientPrivilege as error:
+            role = self._role(connection)
+            raise InstallError(
+                f"The role {role!r} may not read what is installed: {_first_line(error)}."
+                f" Run `flask pgevents install --reader {role}` as the role that installed it."
+            ) from error
         except psycopg2.Error as error:
             raise InstallError(f"What is installed could not be read: {_first_line(error)}") from error
         finally:

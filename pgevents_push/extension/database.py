@@ -47,6 +47,8 @@ class Database:
                 f"or {prefix}_DATABASE_URL."
             )
         url = _parse(text)
+        if url.get_backend_name() == "postgres":
+            raise DatabaseError("SQLAlchemy does not know postgres://: write postgresql+psycopg2://")
         if url.get_backend_name() != "postgresql":
             raise DatabaseError(
                 f"pgevents_push needs PostgreSQL, but the database is {url.get_backend_name()}. "

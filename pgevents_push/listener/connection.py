@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import psycopg2
-from psycopg2 import extensions
+from psycopg2 import errors, extensions
 
 from pgevents_push import waiting
 from pgevents_push.errors import ConnectionLost
@@ -94,6 +94,11 @@ class Connection:
             cursor.execute(statement, parameters)
             self._finish(time.monotonic() + self._timeout)
             return cursor.fetchall() if cursor.description else []
+        except (errors.UndefinedTable, errors.InvalidSchemaName) as error:
+            raise ConnectionLost(f"{_first_line(error)}. Run: flask pgevents install") from error
+        except errors.InsufficientPrivilege as error:
+            remedy = "Run `flask pgevents install --reader ROLE`, with our role, as the one that installed it."
+            raise ConnectionLost(f"{_first_line(error)}. {remedy}") from error
         except psycopg2.Error as error:
             raise ConnectionLost(_first_line(error)) from error
 
