@@ -15,7 +15,7 @@ from pgevents_push.hub import Hub, Subscription, View
 from pgevents_push.transports import sse_format
 from pgevents_push.transports.closing import CLOSINGS, as_number, jittered_milliseconds
 from pgevents_push.transports.gate import Gate
-from pgevents_push.transports.peer import socket_of
+from pgevents_push.transports.peer import give_up_when_stuck, socket_of
 from pgevents_push.transports.request import Format, StreamRequest, parse_stream
 
 MIMETYPE = "text/event-stream"
@@ -60,8 +60,8 @@ def _views(asked: StreamRequest, gate: Gate) -> list[View]:
 class Stream:
     """The bytes of one stream, for a WSGI server to iterate over and to close.
 
-    A class and not a generator: the `finally` of a generator that was never started does not run, and a
-    client may leave before the first byte.
+    A class and not a generator: the `finally` of a generator that was never started does not run. Nothing is
+    taken before the first byte is asked for: a response that the app's after_request replaces is never closed.
     """
 
     def __init__(self, hub: Hub, views: list[View], config: Config, sock: Any, *, resuming: bool) -> None:
@@ -69,13 +69,19 @@ class Stream:
         self._views = views
         self._config = config
         self._resuming = resuming
-        self._mailbox: Subscription = hub.connect(config.max_queue_bytes)
-        self._unwatch = self._watch(sock)
+        self._sock = sock
+        self._mailbox = Subscription(config.max_queue_bytes)
+        self._unwatch: Callable[[], None] = lambda: None
         self._chunks = self._run()
+
+    def _open(self) -> None:
+        self._mailbox = self._hub.connect(self._config.max_queue_bytes)
+        self._unwatch = self._watch(self._sock)
 
     def _watch(self, sock: Any) -> Callable[[], None]:
         if sock is None:
             return lambda: None
+        give_up_when_stuck(sock)
         return waiting.watch_departure(sock, lambda: self._mailbox.close("departed"))
 
     def __iter__(self) -> Iterator[bytes]:
@@ -91,6 +97,7 @@ class Stream:
         self._hub.disconnect(self._mailbox)
 
     def _run(self) -> Iterator[bytes]:
+        self._open()
         yield sse_format.COMMENT + sse_format.retry(jittered_milliseconds(self._config.retry_seconds))
         while (cursor := self._subscribe()) is None and self._mailbox.closed is None:
             yield sse_format.COMMENT  # the listener has no position yet; the client sees that we are alive
