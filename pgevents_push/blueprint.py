@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import weakref
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from flask import Blueprint, Flask, current_app
 from flask.blueprints import BlueprintSetupState
 
+from pgevents_push.capture import resolve
 from pgevents_push.config import Config
 from pgevents_push.dropin import Callback, Pump
-from pgevents_push.errors import NotRegisteredError
+from pgevents_push.errors import ConfigurationError, NotRegisteredError
 from pgevents_push.event import CHANGE_TYPES, ChangeEvent, ChangeType
 from pgevents_push.extension import Database, Declarations, Runtime, start_when_serving
 from pgevents_push.handlers import When
@@ -33,6 +35,17 @@ class _Target:
         return (instance or events).declarations.target
 
 
+class _Blueprint(Blueprint):
+    """A blueprint that is asked first whether it may be registered: Flask itself recommends `name=` where another
+    one is, and then nobody would read this one's declarations."""
+
+    check: Callable[[Flask], None]
+
+    def register(self, app: Any, options: dict[str, Any]) -> None:
+        self.check(app)
+        super().register(app, options)
+
+
 class PGEvents:
     """The events of one database: handlers, exposures, and a blueprint that brings them into apps.
 
@@ -41,12 +54,15 @@ class PGEvents:
     of its own.
 
     :param app: an app to register with at once.
-    :param config_prefix: of the settings; in lower case also the blueprint's name and URL prefix.
+    :param config_prefix: of the settings, in capitals; in lower case also the blueprint's name and URL prefix.
+    :raises ConfigurationError: the prefix is not in capitals, or the app has another PGEvents of that name.
     """
 
     target = _Target()
 
     def __init__(self, app: Flask | None = None, *, config_prefix: str = "PGEVENTS") -> None:
+        if not re.fullmatch(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)*", config_prefix):
+            raise ConfigurationError(f'config_prefix= is in capitals, like "AUDIT_PGEVENTS", not {config_prefix!r}.')
         self.config_prefix = config_prefix
         self.name = config_prefix.lower()
         self.declarations = Declarations(self._declared)
@@ -59,9 +75,10 @@ class PGEvents:
     def _make_blueprint(self) -> Blueprint:
         # Beside the package's code in a wheel; beside the package in a checkout or an editable install.
         static = next((p for p in (_PACKAGE / "static", _PACKAGE.parent / "static") if p.is_dir()), None)
-        blueprint = Blueprint(
+        blueprint = _Blueprint(
             self.name, __name__, url_prefix=f"/{self.name}", static_folder=static, static_url_path="/static"
         )
+        blueprint.check = self._check_alone
         blueprint.record(self._registered)
         add_routes(blueprint, self._current)
         return blueprint
@@ -69,6 +86,14 @@ class PGEvents:
     def init_app(self, app: Flask) -> None:
         """Register the blueprint with an app: the same as `app.register_blueprint(events.blueprint)`."""
         app.register_blueprint(self.blueprint)
+
+    def _check_alone(self, app: Flask) -> None:
+        runtime = app.extensions.get("pgevents", {}).get(self.name)
+        if runtime is not None and runtime not in self._runtimes:
+            raise ConfigurationError(
+                f"This app has another PGEvents called {self.name!r}. Use that one's on_insert, expose …, or give"
+                f' this one a name and settings of its own: PGEvents(config_prefix="AUDIT_{self.config_prefix}").'
+            )
 
     def _registered(self, state: BlueprintSetupState) -> None:
         app = cast(Flask, state.app)
@@ -130,6 +155,8 @@ class PGEvents:
         :param when: only when this function says so of the event.
         :raises ConfigurationError: the target is no table, or it has no such column.
         """
+
+        resolve(target)  # at once: of a bare `@on_insert` nothing more would be heard
 
         def decorate(function: F) -> F:
             self.declarations.handle(function, target, types, columns, when)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 
 import click
 from flask import current_app
@@ -17,6 +18,8 @@ from pgevents_push.extension import Runtime
 from pgevents_push.hub import View
 from pgevents_push.listener import Connection, Doorbell, read_position, read_since
 from pgevents_push.transports.change_json import change_json
+
+CAPTURED = ("current", "outdated")  # an outdated trigger still writes a log that can be read
 
 pgevents = AppGroup("pgevents", help="Changes in PostgreSQL: install the triggers, look at them, watch.")
 
@@ -43,7 +46,10 @@ def _runtime(name: str | None) -> Runtime:
 def _tables(runtime: Runtime, names: tuple[str, ...]) -> list[TableName]:
     if not names:
         return runtime.tables
-    return [resolve(name, runtime.config.default_schema).name for name in names]
+    try:
+        return [resolve(name, runtime.config.default_schema).name for name in names]
+    except PGEventsError as error:
+        raise click.ClickException(str(error)) from None
 
 
 instance = click.option("--instance", help="Which PGEvents, by blueprint name. Defaults to the first one.")
@@ -61,7 +67,17 @@ def install(names: tuple[str, ...], reader: str | None, instance: str | None) ->
         status = runtime.installer().install(_tables(runtime, names), reader=reader, force=True)
     except PGEventsError as error:
         raise click.ClickException(str(error)) from None
-    _print(status)
+    _print(replace(status, orphans=tuple(name for name in status.orphans if name not in runtime.tables)))
+    if names:
+        _refuse_absent(status)
+
+
+def _refuse_absent(status: Status) -> None:
+    """A declared table may come later, but one that somebody typed is a misspelt one."""
+    if absent := [str(name) for name, word in status.tables.items() if word == "absent"]:
+        raise click.ClickException(
+            f"No such table in the database: {', '.join(absent)}. Names are exact, capitals too."
+        )
 
 
 @pgevents.command()
@@ -73,6 +89,8 @@ def uninstall(names: tuple[str, ...], everything: bool, instance: str | None) ->
     runtime = _runtime(instance)
     chosen = None if everything else _tables(runtime, names)
     try:
+        if names and chosen:
+            _refuse_absent(runtime.installer().status(chosen))
         runtime.installer().uninstall(chosen, everything=everything)
     except PGEventsError as error:
         raise click.ClickException(str(error)) from None
@@ -143,11 +161,23 @@ def tail(names: tuple[str, ...], as_json: bool, since: str | None, instance: str
     runtime = _runtime(instance)
     wanted = set(_tables(runtime, names))
     try:
+        _warn_of_silence(runtime.installer().status(sorted(wanted)))
         for event in _events(runtime, since):
             if event.table_name in wanted:
                 click.echo(_line(event, as_json))
     except PGEventsError as error:
         raise click.ClickException(str(error)) from None
+
+
+def _warn_of_silence(status: Status) -> None:
+    """Who waits for changes should know why none will come."""
+    if status.schema == "missing":
+        raise click.ClickException("Nothing is installed in this database. Run: flask pgevents install")
+    if not status.tables:
+        click.echo("This app declares no table: name one, or declare a handler or expose().", err=True)
+    for name, word in status.tables.items():
+        if word not in CAPTURED:
+            click.echo(f"{name} is {word}: nothing of it will be shown. Run: flask pgevents status", err=True)
 
 
 def _events(runtime: Runtime, since: str | None) -> Iterator[ChangeEvent]:

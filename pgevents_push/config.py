@@ -96,7 +96,7 @@ def _checked(key: str, value: Any, annotation: Any, least: float | None) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        wanted = " or ".join(k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,)))
+        wanted = " or ".join(_WORDS[k] for k in (kind if isinstance(kind, tuple) else (kind,)))
         shown = type(value).__name__ if key.endswith("_URL") else repr(value)  # a URL may hold a password
         raise ConfigurationError(f"{key} must be {wanted}, not {shown}.")
     if least is not None and not (least <= value < math.inf):
@@ -114,4 +114,12 @@ _KINDS: dict[str, Any] = {
     "float": float,
     "int": int,
     "tuple[str, ...]": tuple,
+}
+
+_WORDS: dict[type, str] = {
+    str: "a text",
+    bool: "True or False",
+    float: "a number",
+    int: "a whole number",
+    type(None): "None",
 }

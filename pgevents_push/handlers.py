@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
@@ -35,6 +36,11 @@ class Handler:
     types: frozenset[ChangeType]
     columns: frozenset[str] | None = None
     when: When | None = None
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What makes it the same handler. By identity, because a callable object may have no hash."""
+        return (id(self.function), id(self.when), self.target.name, self.types, self.columns)
 
     @property
     def name(self) -> str:
@@ -71,6 +77,7 @@ class Runner:
         self._queue: deque[ChangeEvent] = deque()
         self._changed = threading.Condition(threading.Lock())
         self._stopping = False
+        self._pid = os.getpid()
         self._task = waiting.spawn(self._run, name=f"pgevents-handler {handler.name}")
 
     def put(self, event: ChangeEvent) -> None:
@@ -109,7 +116,9 @@ class Runner:
         with self._changed:
             while not self._queue and not self._stopping:
                 self._changed.wait()
-            return None if self._stopping else self._queue.popleft()
+            # A process that is forked under gevent runs copies of all greenlets: these events are the parent's.
+            ended = self._stopping or self._pid != os.getpid()
+            return None if ended else self._queue.popleft()
 
     def _call(self, event: ChangeEvent) -> None:
         # A copy of its own: what a handler does to event.row stays with that handler.
@@ -133,23 +142,34 @@ class Dispatcher:
         self._app = app
         self._handlers = handlers
         self._most = most
-        self._runners: dict[Handler, Runner] = {}
+        self._runners: dict[tuple[object, ...], Runner] = {}
 
     def dispatch(self, events: Iterable[ChangeEvent]) -> None:
-        """Queue events for the handlers that they concern."""
+        """Queue events for the handlers that they concern. Raises nothing: the listener would read these events
+        again, and everybody would get them twice."""
         handlers = tuple(self._handlers())
+        self._retire(handlers)
         for event in events:
             for handler in handlers:
                 if handler.concerns(event):
-                    self._runner(handler).put(event)
+                    self._queue(handler, event)
 
-    def _runner(self, handler: Handler) -> Runner:
-        if handler not in self._runners:
-            self._runners[handler] = Runner(self._app, handler, self._most)
-        return self._runners[handler]
+    def _queue(self, handler: Handler, event: ChangeEvent) -> None:
+        try:
+            if handler.key not in self._runners:
+                self._runners[handler.key] = Runner(self._app, handler, self._most)
+            self._runners[handler.key].put(event)
+        except Exception:  # no thread to be had, for example
+            log.exception("handler %s misses event %s", handler.name, event.id)
+
+    def _retire(self, handlers: Iterable[Handler]) -> None:
+        """End the runners of handlers that are registered no longer: SQLAlchemy's registrar can remove them."""
+        kept = {handler.key for handler in handlers}
+        for key in [key for key in self._runners if key not in kept]:
+            self._runners.pop(key).stop()
 
     def tallies(self) -> list[Tally]:
-        return [runner.tally for runner in self._runners.values()]
+        return [runner.tally for runner in tuple(self._runners.values())]
 
     def stop(self, timeout: float = 1.0) -> None:
         """End all runners; a handler that hangs is left behind after `timeout` seconds."""

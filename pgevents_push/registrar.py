@@ -20,7 +20,7 @@ class ChangeTarget(sa.event.registry.EventTarget):
 
     def functions(self, type_: ChangeType) -> Iterator[Callable[[ChangeEvent], object]]:
         """The functions that are registered at this moment."""
-        yield from getattr(self.dispatch, f"after_{type_}")
+        yield from tuple(getattr(self.dispatch, f"after_{type_}"))
 
 
 class ChangeEvents(sa.event.Events[ChangeTarget]):

@@ -100,7 +100,8 @@ class Installer:
         lock_timeout_seconds: float,
         connect_timeout_seconds: float,
     ) -> None:
-        self._dsn = {**dsn, "connect_timeout": max(2, round(connect_timeout_seconds))}
+        # The encoding: a name that PGCLIENTENCODING cannot say must not end the looking.
+        self._dsn = {**dsn, "client_encoding": "UTF8", "connect_timeout": max(2, round(connect_timeout_seconds))}
         self._max_row_bytes = max_row_bytes
         self._lock_timeout_seconds = lock_timeout_seconds
 
@@ -177,12 +178,20 @@ class Installer:
     def _connection(self) -> Iterator[Any]:
         try:
             connection = psycopg2.connect(**self._dsn)
-        except psycopg2.OperationalError as error:
+        except psycopg2.Error as error:  # ProgrammingError: libpq does not know a parameter
             raise ConnectionLost(f"PostgreSQL cannot be reached: {_first_line(error)}") from error
         try:
             yield connection
         except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
             raise ConnectionLost(f"The connection to PostgreSQL broke: {_first_line(error)}") from error
+        except psycopg2.errors.InsufficientPrivilege as error:
+            role = self._role(connection)
+            raise InstallError(
+                f"The role {role!r} may not read what is installed: {_first_line(error)}."
+                f" Run `flask pgevents install --reader {role}` as the role that installed it."
+            ) from error
+        except psycopg2.Error as error:
+            raise InstallError(f"What is installed could not be read: {_first_line(error)}") from error
         finally:
             connection.close()
 

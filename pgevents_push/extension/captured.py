@@ -14,8 +14,12 @@ from pgevents_push.event import TableName
 
 log = logging.getLogger(__name__)
 
-# How often a table that is missing is looked for: at first soon (a migration is running), then seldom.
+# How often a table that is missing is looked for: at first soon (a migration is running), then seldom. As seldom
+# when none is missing: a migration may drop a table and make it again, or swap two, and the triggers are gone.
 FIRST_LOOK_SECONDS, LONGEST_LOOK_SECONDS = 1.0, 15.0
+
+# An outdated trigger still writes a log that can be read; a disabled one does not.
+_CAPTURED = ("current", "outdated")
 
 Report = Callable[["frozenset[TableName] | None"], None]
 
@@ -26,19 +30,26 @@ class Captured:
 
     :param tables: the tables that are to be captured at this moment.
     :param report: told which tables are; None when nobody looks (PGEVENTS_INSTALL="off").
+    :param on_lost: told when a table that was captured no longer is: changes may have been missed.
 
     `looked` is True once the first look was done: what could be installed is.
     """
 
     def __init__(
-        self, installer: Installer, config: Config, tables: Callable[[], list[TableName]], report: Report
+        self,
+        installer: Installer,
+        config: Config,
+        tables: Callable[[], list[TableName]],
+        report: Report,
+        on_lost: Callable[[], None],
     ) -> None:
         self._installer = installer
         self._mode = config.install
         self._tables = tables
         self._report = report
+        self._on_lost = on_lost
         self._captured: frozenset[TableName] = frozenset()
-        self._said: str | None = None
+        self._said: dict[int, str] = {}
         self._due = 0.0
         self._pause = FIRST_LOOK_SECONDS
         self._looking = False
@@ -55,10 +66,8 @@ class Captured:
 
     def look(self) -> None:
         """Look, in the background, after tables that are not captured yet: missing, declared late, created late.
-        Cheap when nothing is wanting; the listener calls it each time round."""
+        Cheap when it is not time yet; the listener calls it each time round."""
         if self._mode == "off" or self._looking or time.monotonic() < self._due:
-            return
-        if self._due and self._captured.issuperset(self._tables()):
             return
         self._looking = True
         waiting.spawn(self._look, name="pgevents-install")
@@ -70,11 +79,15 @@ class Captured:
     def _look(self) -> None:
         try:
             tables = self._tables()
-            installing = self._mode == "auto"
-            status = self._try(lambda: self._installer.install(tables)) if installing else None
-            status = status or self._try(lambda: self._installer.status(tables))
-            if status is not None:
-                self._note(tables, status)
+            found = self._try(lambda: self._installer.status(tables))
+            if found is not None:
+                self._compare(found)
+                wanting = self._mode == "auto" and not found.complete
+                installed = self._try(lambda: self._installer.install(tables)) if wanting else None
+                # Installing may have failed for one table only.
+                again = installed is None and wanting
+                latest = self._try(lambda: self._installer.status(tables)) if again else installed
+                self._note(tables, latest or found)
         finally:
             self._due = time.monotonic() + self._pause
             self._pause = min(LONGEST_LOOK_SECONDS, 2 * self._pause)
@@ -87,9 +100,19 @@ class Captured:
             self._say(logging.ERROR, str(error))
             return None
 
+    def _compare(self, found: Status) -> None:
+        """Tell when a table has lost its trigger since the last look. That it is captured again at once is no
+        comfort to who has missed what happened meanwhile."""
+        gone = [name for name in self._captured if found.tables.get(name) not in _CAPTURED]
+        if gone:
+            self._captured -= frozenset(gone)
+            listed = ", ".join(f"{name} is {found.tables.get(name)}" for name in gone)
+            log.error("captured no longer, changes may have been missed: %s", listed)
+            self._report(self._captured)  # before streams come back: they wait until it is captured again
+            self._on_lost()
+
     def _note(self, tables: list[TableName], status: Status) -> None:
-        # An outdated trigger still writes a log that can be read; a disabled one does not.
-        captured = frozenset(t for t in tables if status.tables.get(t) in ("current", "outdated"))
+        captured = frozenset(t for t in tables if status.tables.get(t) in _CAPTURED)
         if captured != self._captured:
             self._captured, self._pause = captured, FIRST_LOOK_SECONDS
         self.looked = True
@@ -99,7 +122,7 @@ class Captured:
             self._say(logging.WARNING, f"not captured: {', '.join(wanting)}. See: flask pgevents status")
 
     def _say(self, level: int, text: str) -> None:
-        """Log, but not the same thing every time."""
-        if text != self._said:
+        """Log, but not the same thing every time: an error and the warning that follows it take turns."""
+        if text != self._said.get(level):
             log.log(level, "%s", text)
-        self._said = text
+        self._said[level] = text

@@ -14,6 +14,12 @@ from pgevents_push.capture import Target
 from pgevents_push.config import Config
 from pgevents_push.errors import ConfigurationError, DatabaseError
 
+# What drivers take beside libpq's parameters: psycopg2's classes, which change how rows look, and psycopg's options.
+_NOT_LIBPQ = {
+    "async", "async_", "autocommit", "connection_factory", "context", "cursor_factory", "prepare_threshold",
+    "row_factory",
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Database:
@@ -41,6 +47,8 @@ class Database:
                 f"or {prefix}_DATABASE_URL."
             )
         url = _parse(text)
+        if url.get_backend_name() == "postgres":
+            raise DatabaseError("SQLAlchemy does not know postgres://: write postgresql+psycopg2://")
         if url.get_backend_name() != "postgresql":
             raise DatabaseError(
                 f"pgevents_push needs PostgreSQL, but the database is {url.get_backend_name()}. "
@@ -79,7 +87,8 @@ def _bind_key(target: Target) -> str | None:
 def _default(app: Flask) -> tuple[str | sa.URL | None, dict[str, Any]]:
     extension = app.extensions.get("sqlalchemy")
     options = app.config.get("SQLALCHEMY_ENGINE_OPTIONS") or {}
-    arguments = dict(options.get("connect_args") or {})
+    given = dict(options.get("connect_args") or {})
+    arguments = {name: value for name, value in given.items() if name not in _NOT_LIBPQ}
     if extension is not None:
         with app.app_context():
             engine = extension.engines.get(None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -70,16 +71,18 @@ class Declarations:
             wrong kind.
         """
         resolved = resolve(target)
-        if isinstance(columns, str):
-            raise ConfigurationError(f'columns= takes a list: columns=["{columns}"].')
+        if columns is not None and (isinstance(columns, str) or not all(isinstance(name, str) for name in columns)):
+            raise ConfigurationError(f'columns= takes a list of names: ["status"], not {columns!r}.')
         kinds = frozenset(types)
         if not kinds or kinds - set(CHANGE_TYPES):
             raise ConfigurationError(f"types= takes some of {', '.join(CHANGE_TYPES)}, not {types!r}.")
         wanted = None if columns is None else frozenset(columns)
         if wanted and resolved.columns is not None and (unknown := wanted - set(resolved.columns)):
-            raise ConfigurationError(f"{resolved.name} has no column {', '.join(sorted(unknown))}.")
-        if not callable(function) or not (when is None or callable(when)):
-            raise ConfigurationError(f"A handler and its when= must be functions, not {function!r} and {when!r}.")
+            known = ", ".join(resolved.columns)
+            raise ConfigurationError(f"{resolved.name} has no column {', '.join(sorted(unknown))}. It has: {known}.")
+        _check_function(function, f"A handler of {resolved.name}")
+        if when is not None:
+            _check_function(when, f"when= of a handler of {resolved.name}")
         self._declare(self._handles, _Handle(function, target, kinds, wanted, when))
 
     def expose(
@@ -96,13 +99,18 @@ class Declarations:
         """
         name = resolve(target).name
         if public is (authorize is not None):
-            raise ExposureError(f"expose({name}): give authorize=… (who may stream it) or public=True (everybody may).")
+            both = ", not both" if public else ""
+            raise ExposureError(
+                f"expose({name}): give authorize=… (who may stream it) or public=True (everybody may){both}."
+            )
         if name.schema == "pgevents":
             raise ExposureError(f"expose({name}): the log itself is never exposed.")
         if any(resolve(other.target).name == name for other in self._exposes):
-            raise ExposureError(f"expose({name}): it is exposed already.")
-        if not (authorize is None or callable(authorize)):
-            raise ExposureError(f"expose({name}): authorize= takes a function, not {authorize!r}.")
+            raise ExposureError(
+                f"expose({name}): it is exposed already. Do it once, where the model is, not in create_app()."
+            )
+        if authorize is not None:
+            _check_function(authorize, f"expose({name}): authorize=", ExposureError)
         declared = _Expose(target, _kept(columns), _kept(exclude), authorize)
         _exposure(declared, "public")
         self._declare(self._exposes, declared)
@@ -134,7 +142,7 @@ class Declarations:
         """The handlers that SQLAlchemy's registrar holds at this moment."""
         return [
             Handler(function, resolve(declared, default_schema), frozenset({type_}))
-            for declared, target in self._targets.items()
+            for declared, target in tuple(self._targets.items())
             for type_ in CHANGE_TYPES
             for function in target.functions(type_)
         ]
@@ -148,6 +156,24 @@ class Declarations:
             (h.target for h in self._handles), (e.target for e in self._exposes), self._captures, self._targets
         )
         return list({t.name: t for t in (resolve(d, default_schema) for d in declared)}.values())
+
+
+def _check_function(function: object, what: str, error: type[ConfigurationError] = ConfigurationError) -> None:
+    """Refuse now what would fail, or silently do nothing, at each change."""
+    if not callable(function):
+        raise error(f"{what} takes a function, not {function!r}.")
+    name = getattr(function, "__qualname__", repr(function))
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise error(f"{what} takes a plain def: {name} is async, and nobody would await it.")
+    if inspect.isgeneratorfunction(function):
+        raise error(f"{what} takes a plain def: {name} has a yield, so that a call would not run it.")
+    try:
+        # Not what a decorator says that it wraps: it may fill in more arguments.
+        inspect.signature(function, follow_wrapped=False).bind(None)
+    except TypeError:
+        raise error(f"{what} takes a function of one argument, which {name} is not.") from None
+    except ValueError:
+        pass  # written in C, without a signature
 
 
 def _kept(names: Iterable[str] | None) -> Iterable[str] | None:

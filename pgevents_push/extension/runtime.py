@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 from flask import Flask
@@ -13,7 +14,7 @@ from pgevents_push import signals, waiting
 from pgevents_push.capture import Installer
 from pgevents_push.config import Config
 from pgevents_push.errors import ServerError
-from pgevents_push.event import TableName
+from pgevents_push.event import ChangeEvent, TableName
 from pgevents_push.extension.captured import Captured
 from pgevents_push.extension.creation import capture_on_creation
 from pgevents_push.extension.database import Database
@@ -23,6 +24,9 @@ from pgevents_push.handlers import Dispatcher, Handler, Tally
 from pgevents_push.hub import Hub
 from pgevents_push.listener import Batch, Connection, Ears, Listener, Pulse, Status
 from pgevents_push.transports.gate import Gate
+
+# Between two pieces of a large batch: time for the couriers to send.
+COURIERS_SECONDS = 0.001
 
 # What a forked child inherits of its parent's listener. It is kept for ever, because letting go of a
 # connection would say good-bye on a socket that the parent still uses.
@@ -37,8 +41,9 @@ class _Running:
         self.pid = os.getpid()
         self.hub = Hub(config.history_bytes)
         self.replay = Replay(self.hub, runtime.connect, config.max_batch_events)
+        self._piece_bytes = config.max_queue_bytes // 4
         self.dispatcher = Dispatcher(runtime.app, runtime.handlers, config.handler_queue_events)
-        self.captured = Captured(runtime.installer(), config, lambda: runtime.tables, self.hub.capture)
+        self.captured = Captured(runtime.installer(), config, lambda: runtime.tables, self.hub.capture, self.hub.lose)
         self.pulse = Pulse(runtime.listener_changed)
         ears = Ears(
             dsn=runtime.database.dsn,
@@ -55,8 +60,26 @@ class _Running:
         self.listener = Listener(ears, self.pulse)
 
     def _take(self, batch: Batch) -> None:
-        self.hub.publish(batch.events, str(batch.cursor))
+        """Hand a batch on, in pieces that fit well into a mailbox. Under gevent no courier runs meanwhile, and all
+        clients would count as slow because of one large transaction."""
+        pieces = _pieces(batch.events, self._piece_bytes) or [()]
+        for at, events in enumerate(pieces):
+            if at:
+                waiting.sleep(COURIERS_SECONDS)
+            self.hub.publish(events, events[-1].cursor if events else str(batch.cursor))
         self.dispatcher.dispatch(batch.events)
+
+
+def _pieces(events: Sequence[ChangeEvent], most_bytes: int) -> list[Sequence[ChangeEvent]]:
+    """Cut events into pieces whose rows are about so long together."""
+    pieces: list[Sequence[ChangeEvent]] = []
+    start, size = 0, 0
+    for at, event in enumerate(events, 1):
+        size += len(event.row_json or "") + len(event.old_json or "")
+        if size >= most_bytes or at == len(events):
+            pieces.append(events[start:at])
+            start, size = at, 0
+    return pieces
 
 
 class Runtime:

@@ -7,12 +7,13 @@ otherwise never be noticed.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import psycopg2
-from psycopg2 import extensions
+from psycopg2 import errors, extensions
 
 from pgevents_push import waiting
 from pgevents_push.errors import ConnectionLost
@@ -26,12 +27,17 @@ Heard = Literal["rung", "interrupted", "silent"]
 # Set by a statement, not by startup options, which poolers refuse. The log is always read along its index: before
 # its first ANALYZE the planner guesses that a third of it is new, and scans and sorts it for every piece (13 s
 # instead of 2 s for a transaction of 200,000 rows); JIT and parallel workers cost milliseconds and save none.
+# A serializable reader, where the role or the database has that as its default, would make writers fail.
 _SETTINGS = """
 SELECT set_config('TimeZone', 'UTC', false), set_config('enable_seqscan', 'off', false),
        set_config('enable_bitmapscan', 'off', false), set_config('jit', 'off', false),
        set_config('max_parallel_workers_per_gather', '0', false),
-       set_config('statement_timeout', %s, false)
+       set_config('statement_timeout', %s, false),
+       set_config('default_transaction_isolation', 'read committed', false),
+       set_config('default_transaction_deferrable', 'off', false)
 """
+# Whatever PGCLIENTENCODING says: a text that the client's encoding lacks would end each reading of it, for ever.
+_ENCODING = {"client_encoding": "UTF8"}
 # Linux notices a vanished peer after 10 + 3 * 5 s without our asking; the deadline of each answer is shorter still.
 _KEEPALIVE = {"keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
 
@@ -45,10 +51,11 @@ class Connection:
 
     def __init__(self, dsn: Mapping[str, Any], timeout: float) -> None:
         self._timeout = timeout
+        self._pid = os.getpid()
         self._connection: Any = None
         self._wake = waiting.Wake()
         try:
-            parameters = {**_KEEPALIVE, **dsn, "application_name": APPLICATION_NAME}
+            parameters = {**_KEEPALIVE, **dsn, **_ENCODING, "application_name": APPLICATION_NAME}
             self._connection = psycopg2.connect(**parameters, async_=1)
             self._finish(time.monotonic() + timeout)
             self.execute(_SETTINGS, [str(round(timeout * 1000))])
@@ -66,6 +73,16 @@ class Connection:
             left = deadline - time.monotonic()
             if left <= 0 or not waiting.wait_any(read, write, left):
                 raise ConnectionLost(f"PostgreSQL did not answer within {self._timeout:g} s")
+            self._stay_in_process()
+
+    def _stay_in_process(self) -> None:
+        """A process that is forked under gevent runs a copy of the greenlet that waits here: it must not take
+        the answers of its parent.
+
+        :raises ConnectionLost: this is a forked child.
+        """
+        if self._pid != os.getpid():
+            raise ConnectionLost("this connection is the parent process's")
 
     def execute(self, statement: str, parameters: Sequence[Any] | None = None) -> Rows:
         """Run one statement and return its rows.
@@ -78,6 +95,11 @@ class Connection:
             cursor.execute(statement, parameters)
             self._finish(time.monotonic() + self._timeout)
             return cursor.fetchall() if cursor.description else []
+        except (errors.UndefinedTable, errors.InvalidSchemaName) as error:
+            raise ConnectionLost(f"{_first_line(error)}. Run: flask pgevents install") from error
+        except errors.InsufficientPrivilege as error:
+            remedy = "Run `flask pgevents install --reader ROLE`, with our role, as the one that installed it."
+            raise ConnectionLost(f"{_first_line(error)}. {remedy}") from error
         except psycopg2.Error as error:
             raise ConnectionLost(_first_line(error)) from error
 
@@ -108,6 +130,7 @@ class Connection:
 
     def _take_notifications(self) -> bool:
         """Take what has arrived; its payload means nothing: any role may send one."""
+        self._stay_in_process()
         try:
             self._connection.poll()
             rung = bool(self._connection.notifies)
@@ -123,7 +146,8 @@ class Connection:
     def close(self) -> None:
         """Close the connection. Closed already: does nothing."""
         self._wake.close()
-        if self._connection is not None:
+        # In a forked child: to say good-bye would end the parent's session.
+        if self._connection is not None and self._pid == os.getpid():
             self._connection.close()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -51,6 +52,7 @@ class Listener:
         self._cursor: Cursor | None = None
         self._connection: Connection | None = None
         self._stopping = False
+        self._pid = os.getpid()
         self._task: waiting.Task | None = None
         self._wake = waiting.Wake()
 
@@ -73,8 +75,8 @@ class Listener:
             self._pulse.beat("stopped")
 
     def _run(self) -> None:
-        attempt = 0
-        while not self._stopping:
+        attempt, self._pid = 0, os.getpid()
+        while not self._ended:
             began = time.monotonic()
             try:
                 self._listen()
@@ -87,12 +89,17 @@ class Listener:
                 self._after_failure(f"{type(error).__name__}: {error}")
             # A connection that held is a fresh start: the delay grows only while attempts fail in a row.
             attempt = 1 if time.monotonic() - began > 10 else attempt + 1
-            if not self._stopping:
+            if not self._ended:
                 waiting.wait_any((self._wake.fileno(),), (), delay(attempt))
         self._wake.close()
 
+    @property
+    def _ended(self) -> bool:
+        """Stopped; or a forked child, which under gevent runs a copy of this loop."""
+        return self._stopping or self._pid != os.getpid()
+
     def _after_failure(self, error: str) -> None:
-        if not self._stopping:
+        if not self._ended:
             self._pulse.beat("reconnecting", error)
 
     def _lost(self, why: str) -> None:

@@ -64,13 +64,15 @@ def visible_columns(
         raise ExposureError(f"expose({table}): give columns= or exclude=, not both.")
     if columns == "*":
         return None
-    if isinstance(columns, str) or isinstance(exclude, str):
-        raise ExposureError(f"expose({table}): columns= and exclude= take a list of names.")
+    if any(isinstance(names, str) or not all(isinstance(n, str) for n in names or ()) for names in (columns, exclude)):
+        raise ExposureError(f'expose({table}): columns= and exclude= take a list of names: ["id", "status"].')
     if known is None and columns is None:
         raise ExposureError(f'expose({table}): a table given by name needs columns=[…], or columns="*" for all.')
     named, every = frozenset(columns or exclude or ()), frozenset(known or columns or ())
     if unknown := named - every:
-        raise ExposureError(f"expose({table}): no such column: {', '.join(sorted(unknown))}.")
+        raise ExposureError(
+            f"expose({table}): no such column: {', '.join(sorted(unknown))}. There is: {', '.join(sorted(every))}."
+        )
     return named if columns is not None else every - named
 
 

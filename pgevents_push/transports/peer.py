@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,3 +21,17 @@ def socket_of(environ: Mapping[str, Any]) -> Any:
         reader = getattr(source, "rfile", source)
         return getattr(getattr(reader, "raw", None), "_sock", None)
     return None
+
+
+# Longer than a phone in a tunnel: who has read nothing for this long is not coming back to this connection.
+STUCK_SECONDS = 60.0
+
+
+def give_up_when_stuck(sock: Any) -> None:
+    """Let the kernel (Linux) end a connection whose peer is there but takes nothing. The thread or greenlet that
+    sends would otherwise wait in the server's own send, where no mailbox's end can reach it, for ever."""
+    if sock.family in (socket.AF_INET, socket.AF_INET6) and hasattr(socket, "TCP_USER_TIMEOUT"):
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(STUCK_SECONDS * 1000))
+        except OSError:
+            pass  # the client has left already

@@ -16,7 +16,7 @@ from pgevents_push.hub import Hub, Recall, Subscription, View
 from pgevents_push.transports import resume, sse_format
 from pgevents_push.transports.closing import CLOSINGS, as_number, jittered_milliseconds
 from pgevents_push.transports.gate import Gate
-from pgevents_push.transports.peer import socket_of
+from pgevents_push.transports.peer import give_up_when_stuck, socket_of
 from pgevents_push.transports.request import Format, StreamRequest, parse_stream
 
 MIMETYPE = "text/event-stream"
@@ -61,8 +61,8 @@ def _views(asked: StreamRequest, gate: Gate) -> list[View]:
 class Stream:
     """The bytes of one stream, for a WSGI server to iterate over and to close.
 
-    A class and not a generator: the `finally` of a generator that was never started does not run, and a
-    client may leave before the first byte.
+    A class and not a generator: the `finally` of a generator that was never started does not run. Nothing is
+    taken before the first byte is asked for: a response that the app's after_request replaces is never closed.
     """
 
     def __init__(
@@ -73,13 +73,19 @@ class Stream:
         self._config = config
         self._recall = recall
         self._named = named
-        self._mailbox: Subscription = hub.connect(config.max_queue_bytes)
-        self._unwatch = self._watch(sock)
+        self._sock = sock
+        self._mailbox = Subscription(config.max_queue_bytes)
+        self._unwatch: Callable[[], None] = lambda: None
         self._chunks = self._run()
+
+    def _open(self) -> None:
+        self._mailbox = self._hub.connect(self._config.max_queue_bytes)
+        self._unwatch = self._watch(self._sock)
 
     def _watch(self, sock: Any) -> Callable[[], None]:
         if sock is None:
             return lambda: None
+        give_up_when_stuck(sock)
         return waiting.watch_departure(sock, lambda: self._mailbox.close("departed"))
 
     def __iter__(self) -> Iterator[bytes]:
@@ -95,6 +101,7 @@ class Stream:
         self._hub.disconnect(self._mailbox)
 
     def _run(self) -> Iterator[bytes]:
+        self._open()
         yield sse_format.COMMENT + sse_format.retry(jittered_milliseconds(self._config.retry_seconds))
         since = resume.parse_cursor(self._named)
         while (cursor := self._subscribe(since)) is None and self._mailbox.closed is None:

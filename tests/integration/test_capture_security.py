@@ -8,8 +8,9 @@ import psycopg2.errors
 import pytest
 
 from pgevents_push.capture import literal, quote, quoted
-from pgevents_push.errors import InstallError
+from pgevents_push.errors import ConnectionLost, InstallError
 from pgevents_push.event import TableName
+from pgevents_push.listener import Connection, read_position
 from tests.fixtures.capture import install, installer, logged
 from tests.fixtures.postgres import Database
 from tests.fixtures.roles import role
@@ -209,3 +210,17 @@ def test_what_is_missing_is_named_with_its_remedy(database: Database) -> None:
             installer(database, user=app).install([T])
         database.execute(f"GRANT TRIGGER ON t TO {app}")
         assert installer(database, user=app).install([T]).complete
+
+
+def test_who_may_not_look_is_told_how_to_be_let_in(database: Database) -> None:
+    with role(database, "app") as app:
+        database.execute("CREATE TABLE t (id int PRIMARY KEY)")
+        parameters = database.connect(user=app).get_dsn_parameters()
+        with pytest.raises(ConnectionLost, match=r"\. Run: flask pgevents install$"):
+            read_position(Connection(parameters, 5).execute)
+        installer(database).install([T])
+        for look in (installer(database, user=app).status, installer(database, user=app).install):
+            with pytest.raises(InstallError, match=f"'{app}' may not read.*permission denied.*--reader {app}`"):
+                look([T])
+        with pytest.raises(ConnectionLost, match=r"permission denied.*--reader ROLE`"):
+            read_position(Connection(parameters, 5).execute)

@@ -418,6 +418,7 @@ def app_at(url: str | None, **more: Any) -> Flask:
         (app_at("mysql://u:s3cret@h/d"), r"needs PostgreSQL, but the database is mysql"),
         (app_at("postgresql:/u:s3cret@"), r"cannot be read"),
         (app_at("sqlite://", PGEVENTS_DATABASE_URL="no url s3cret"), r"cannot be read"),
+        (app_at("sqlite://", PGEVENTS_DATABASE_URL="postgres://u:s3cret@h/d"), r"write postgresql\+psycopg2://"),
     ],
 )
 def test_a_wrong_database_is_an_error_at_registration(app: Flask, text: str) -> None:

@@ -289,7 +289,7 @@ def test_a_slow_client_is_ended_and_the_others_get_everything(
     shop.up()
     site, hub, rows = serve(shop.app), shop.runtime.hub, 600
     slow = socket.create_connection(("127.0.0.1", site.port), 10)
-    slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
     slow.sendall(b"GET /pgevents/stream?table=orders HTTP/1.0\r\n\r\n")
     quick = site.stream("table=orders")
     quick.next("ready")

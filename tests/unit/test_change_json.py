@@ -16,7 +16,7 @@ from pgevents_push.testing import make_event
 from pgevents_push.transports.change_json import _members, change_json
 
 CANARY = "k4n4rie"
-quick = settings(max_examples=80, deadline=None)
+quick = settings(max_examples=30, deadline=None)
 
 
 def view(columns: set[str] | None = None, exposed: set[str] | None = None) -> View:
@@ -190,7 +190,7 @@ number_texts = st.one_of(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(number_texts, min_size=1, max_size=3))
 def test_numbers_that_javascript_would_garble_become_strings_and_no_others(texts: list[str]) -> None:
     row = '{"id":1,"n":[' + ",".join(texts) + "]}"

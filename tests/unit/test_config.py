@@ -79,22 +79,22 @@ def test_a_second_instance_reads_its_own_prefix() -> None:
         Config.from_mapping({"AUDIT_PGEVENTS_POL_SECONDS": 4}, "AUDIT_PGEVENTS")
 
 
-@pytest.mark.parametrize("name", NUMBERS)
 @pytest.mark.parametrize("value", ["15", True, None, [1], float("nan"), float("inf"), -1, 1j])
-def test_a_number_is_a_finite_number_and_not_too_small(name: str, value: Any) -> None:
-    with pytest.raises(ConfigurationError, match=f"PGEVENTS_{name.upper()} must be"):
-        read(**{name: value})
+def test_a_number_is_a_finite_number_and_not_too_small(value: Any) -> None:
+    for name in NUMBERS:
+        with pytest.raises(ConfigurationError, match=f"PGEVENTS_{name.upper()} must be"):
+            read(**{name: value})
 
 
 @pytest.mark.parametrize("name", [f.name for f in fields(Config) if f.type == "int"])
 def test_a_count_is_no_fraction(name: str) -> None:
-    with pytest.raises(ConfigurationError, match="must be int"):
+    with pytest.raises(ConfigurationError, match="must be a whole number"):
         read(**{name: 5000.5})
 
 
 @pytest.mark.parametrize("value", ["true", 1, 0, None])
 def test_a_switch_is_a_bool(value: Any) -> None:
-    with pytest.raises(ConfigurationError, match="PGEVENTS_AUTOSTART must be bool"):
+    with pytest.raises(ConfigurationError, match="PGEVENTS_AUTOSTART must be True or False"):
         read(autostart=value)
 
 

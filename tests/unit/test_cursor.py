@@ -33,7 +33,7 @@ def cursors(draw: st.DrawFn) -> Cursor:
     return Cursor(draw(epochs), first, later, draw(ids))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(cursors())
 def test_the_text_comes_back_and_is_safe_everywhere(cursor: Cursor) -> None:
     text = str(cursor)
@@ -41,21 +41,21 @@ def test_the_text_comes_back_and_is_safe_everywhere(cursor: Cursor) -> None:
     assert SAFE.fullmatch(text)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(snapshots())
 def test_postgresqls_own_text_comes_back(snapshot: Snapshot) -> None:
     assert Snapshot.parse(str(snapshot)) == snapshot
     assert Snapshot.parse(str(snapshot).replace(",", ".")) == snapshot
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(cursors().filter(lambda c: c.until is not None))
 def test_the_shared_part_and_an_id_make_the_cursor_inside_a_batch(cursor: Cursor) -> None:
     assert cursor.until is not None
     assert inside_batch(cursor.epoch, cursor.snapshot, cursor.until) + str(cursor.last_id) == str(cursor)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.one_of(st.text(max_size=60), st.text("0123456789abcdef~:.,-", max_size=60)))
 def test_garbage_raises_nothing_but_cursor_error(text: str) -> None:
     try:
@@ -65,7 +65,7 @@ def test_garbage_raises_nothing_but_cursor_error(text: str) -> None:
     assert Cursor.parse(str(cursor)) == cursor
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(cursors(), st.data())
 def test_a_character_more_less_or_other_is_another_cursor_or_none(cursor: Cursor, data: st.DataObject) -> None:
     text = str(cursor)
@@ -127,7 +127,7 @@ def test_an_impossible_cursor_is_refused(text: str) -> None:
     assert len(str(caught.value)) < 250
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.sets(st.integers(1, 60)), st.integers(1, 61))
 def test_sees_says_what_had_ended(running: set[int], next_xid: int) -> None:
     """The model: transactions below `next_xid` have begun, those in `running` have not ended."""

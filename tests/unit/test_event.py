@@ -55,7 +55,7 @@ def test_what_is_no_table_name_is_refused(text: str) -> None:
         TableName.parse(text)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     st.lists(
         st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1), min_size=1, max_size=2
@@ -105,7 +105,7 @@ numbers = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(numbers)
 def test_every_number_keeps_its_value(text: str) -> None:
     value = decode(f"[{text}]")[0]
@@ -125,7 +125,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(json_values, st.booleans())
 def test_both_decoders_say_the_same(value: object, ascii_: bool) -> None:
     text = json.dumps(value, ensure_ascii=ascii_)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import sys
 import threading
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -188,6 +190,26 @@ def test_the_position_of_a_mailbox_is_told_when_it_is_empty() -> None:
     assert hub.position(mailbox) == "c1" == hub.cursor
 
 
+def test_the_cursor_has_moved_when_the_lock_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else who subscribes in between gets a cursor whose next changes went out already."""
+    hub, cursors = hub_at(), list[str | None]()
+    real = hub._live
+
+    class Watched:
+        notify_all = real.notify_all
+
+        def __enter__(self) -> None:
+            real.acquire()
+
+        def __exit__(self, *_: object) -> None:
+            cursors.append(hub.cursor)
+            real.release()
+
+    monkeypatch.setattr(hub, "_live", Watched())
+    hub.publish([change(1)], "c1")
+    assert cursors == ["c1"]
+
+
 # --- The end
 
 
@@ -332,6 +354,16 @@ class Guests:
             self.failures.append(f"stayed from {start}, got {len(got)}")
 
 
+@pytest.fixture
+def restless() -> Iterator[None]:
+    """Let threads take turns a hundred times as often: a step outside of the lock shows."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(usual / 100)
+    yield
+    sys.setswitchinterval(usual)
+
+
+@pytest.mark.usefixtures("restless")
 def test_threads_that_come_and_go_get_exactly_what_lies_between() -> None:
     hub = hub_at("0")
     guests = Guests(hub, last=1500)

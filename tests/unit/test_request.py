@@ -100,7 +100,7 @@ def refusal(query: dict[str, list[str]]) -> RequestError | None:
     return None
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(queries)
 def test_no_query_gives_anything_but_an_answer_or_a_short_refusal(query: dict[str, list[str]]) -> None:
     if error := refusal(query):

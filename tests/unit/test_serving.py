@@ -69,7 +69,7 @@ def test_a_gunicorn_worker_that_loads_the_app_is_on_the_stack() -> None:
 
 def test_the_arbiter_that_loads_the_app_is_no_worker() -> None:
     setup = called_in("gunicorn.arbiter", "setup", "look()", look=serving._gunicorn_worker)
-    assert setup(self=worker_of()) is None
+    assert setup(self=worker_of(), worker=worker_of()) is None
 
 
 def test_the_child_of_a_forking_arbiter_is_a_worker() -> None:

@@ -16,7 +16,7 @@ from pgevents_push.hub import View
 from pgevents_push.testing import make_event
 from pgevents_push.transports import sse_format
 
-quick = settings(max_examples=100, deadline=None)
+quick = settings(max_examples=40, deadline=None)
 
 
 @dataclass

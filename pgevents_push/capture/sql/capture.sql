@@ -54,8 +54,9 @@ BEGIN
     too_large := too_large OR size > max_bytes;
 
     IF NOT too_large AND size <= short_bytes
-      -- A json column may hold what PostgreSQL stores but cannot parse again, like "\u0000".
-      AND strpos(concat(new_json, old_json), '\u') = 0
+      -- A json column may hold what PostgreSQL stores but cannot parse again, like "\u0000". Written as E'': this
+      -- text is read with the writer's standard_conforming_strings, and '\u' is an error where that is off.
+      AND strpos(concat(new_json, old_json), E'\\u') = 0
     THEN
       new_pk := pgevents.pk_v1(coalesce(new_json, old_json), keys);
       IF TG_OP = 'UPDATE' THEN
