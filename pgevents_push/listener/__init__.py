@@ -5,6 +5,7 @@ from pgevents_push.listener.doorbell import Doorbell
 from pgevents_push.listener.listener import Ears, Listener
 from pgevents_push.listener.pulse import Pulse, Status
 from pgevents_push.listener.reader import Batch, read_between, read_position, read_since
+from pgevents_push.listener.retention import Pruned, Pruner, is_kept, prune
 
 __all__ = [
     "Batch",
@@ -12,8 +13,12 @@ __all__ = [
     "Doorbell",
     "Ears",
     "Listener",
+    "Pruned",
+    "Pruner",
     "Pulse",
     "Status",
+    "is_kept",
+    "prune",
     "read_between",
     "read_position",
     "read_since",
