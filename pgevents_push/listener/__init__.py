@@ -1,6 +1,6 @@
 """The ear: hears the doorbell, reads the log, hands on whole transactions. Knows no subscriber."""
 
-from pgevents_push.listener.connection import Connection
+from pgevents_push.listener.connection import Connection, Heard
 from pgevents_push.listener.doorbell import Doorbell
 from pgevents_push.listener.listener import Ears, Listener
 from pgevents_push.listener.pulse import Pulse, Status
@@ -12,6 +12,7 @@ __all__ = [
     "Connection",
     "Doorbell",
     "Ears",
+    "Heard",
     "Listener",
     "Pruned",
     "Pruner",

@@ -89,7 +89,9 @@ def test_again_after_a_rollback_to_a_savepoint(orders: Database, ear: Ear) -> No
     writer.execute("ROLLBACK TO a; INSERT INTO t VALUES (2, 0)")
     writer.connection.commit()
     assert ear.rings() == 1
-    orders.execute("BEGIN; SAVEPOINT a; INSERT INTO t VALUES (3, 0); ROLLBACK TO a; INSERT INTO t VALUES (4, 0); COMMIT")
+    orders.execute(
+        "BEGIN; SAVEPOINT a; INSERT INTO t VALUES (3, 0); ROLLBACK TO a; INSERT INTO t VALUES (4, 0); COMMIT"
+    )
     assert ear.rings() == 1
     orders.execute("BEGIN; SAVEPOINT a; INSERT INTO t VALUES (5, 0); ROLLBACK TO a; COMMIT")
     assert ear.rings() == 0
