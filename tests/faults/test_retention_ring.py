@@ -20,7 +20,7 @@ from pgevents_push.capture import Retention
 from pgevents_push.cursor import Snapshot
 from pgevents_push.errors import CursorError
 from pgevents_push.event import TableName
-from pgevents_push.listener import Connection, is_kept, prune, read_position, read_since
+from pgevents_push.listener import Connection, Pruned, is_kept, prune, read_position, read_since
 from tests.fixtures.capture import installer
 from tests.fixtures.postgres import Database
 
@@ -106,6 +106,11 @@ def write(connection: Any, chance: random.Random, longest: float) -> None:
         connection.commit()
 
 
+def prune_again(connection: Connection, pruned: list[Pruned]) -> None:
+    pruned += prune(connection.execute)
+    time.sleep(0.03)
+
+
 class Following:
     """A reader that sleeps now and then, and begins anew where it is told that it lost something."""
 
@@ -155,10 +160,10 @@ def test_every_change_or_the_word_that_some_are_gone(ring: Database, readers: tu
     for number in range(4):
         longest = 3.0 if number == 0 else 0.05
         threads.start(write, ring.connect(autocommit=False), random.Random(SEED + 10 + number), longest)
-    pruned: list[Any] = []
+    pruned: list[Pruned] = []
     pruners = [Connection(ring.dsn, 20) for _ in range(2)]
     for connection in pruners:
-        threads.start(lambda c=connection: (pruned.extend(prune(c.execute)), time.sleep(0.03)))
+        threads.start(prune_again, connection, pruned)
     for reader in readers:
         threads.start(reader.follow)
     threads.join()

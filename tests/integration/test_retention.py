@@ -79,7 +79,7 @@ def model(at: float, since: float, period: float, seconds: float, most: int, cou
     """The rule in words of its own: walk back from the current slot, counting what is newer."""
     turn, slots = math.floor(at / period), len(counts)
     newer = (counts[(turn + 1) % slots] or 0) + (counts[turn % slots] or 0)
-    due = []
+    due: list[int] = []
     for back in range(1, slots - 1):
         number = (turn - back) % slots
         newer += counts[number] or 0
