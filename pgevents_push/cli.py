@@ -1,4 +1,4 @@
-"""`flask pgevents …`: install, uninstall, status, sql and tail from the command line."""
+"""`flask pgevents …`: install, uninstall, status, sql, prune and tail from the command line."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import click
 from flask import current_app
 from flask.cli import AppGroup
 
-from pgevents_push.capture import Status, ddl, resolve, uninstall_ddl
+from pgevents_push.capture import Retention, Status, ddl, resolve, uninstall_ddl
 from pgevents_push.cursor import Cursor
 from pgevents_push.errors import ConnectionLost, PGEventsError
 from pgevents_push.event import ChangeEvent, TableName
 from pgevents_push.extension import Runtime
 from pgevents_push.hub import View
 from pgevents_push.listener import Connection, Doorbell, read_position, read_since
+from pgevents_push.listener import prune as prune_log
 from pgevents_push.transports.change_json import change_json
 
 CAPTURED = ("current", "outdated")  # an outdated trigger still writes a log that can be read
@@ -147,8 +148,28 @@ def sql(names: tuple[str, ...], removing: bool, instance: str | None) -> None:
         script = uninstall_ddl(_tables(runtime, names) if names else (), lock_timeout_seconds=timeout)
     else:
         tables = _tables(runtime, names)
-        script = ddl(tables, max_row_bytes=config.max_row_bytes, lock_timeout_seconds=timeout)
+        kept = Retention(config.retention_seconds, config.retention_rows)
+        script = ddl(tables, max_row_bytes=config.max_row_bytes, retention=kept, lock_timeout_seconds=timeout)
     click.echo(script, nl=False)
+
+
+@pgevents.command()
+@instance
+def prune(instance: str | None) -> None:
+    """Empty what the log need not keep any longer. Listeners do it by themselves; more often does no harm."""
+    runtime = _runtime(instance)
+    try:
+        connection = Connection(runtime.database.dsn, runtime.config.connect_timeout_seconds)
+        try:
+            found = prune_log(connection.execute)
+        finally:
+            connection.close()
+    except PGEventsError as error:
+        raise click.ClickException(str(error)) from None
+    for slot, about_rows, emptied in sorted(found):
+        click.echo(f"pgevents.log_{slot}  {f'emptied, about {about_rows} changes' if emptied else 'in use, later'}")
+    if not found:
+        click.echo("Nothing to empty.")
 
 
 @pgevents.command()

@@ -45,6 +45,12 @@ class Config:
         2.0, "how long installing waits for a table's lock, then tries again", least=0.01
     )
     max_row_bytes: int = _setting(1_000_000, "larger rows are captured as key and `truncated`", least=1000)
+    retention_seconds: float = _setting(
+        3600.0, "how long the log keeps a change at least; takes effect at `flask pgevents install`", least=1.0
+    )
+    retention_rows: int = _setting(
+        1_000_000, "about how many changes it keeps; then the oldest go earlier; as above", least=1000
+    )
     max_batch_events: int = _setting(1000, "how many log rows the listener holds at a time", least=1)
     max_queue_bytes: int = _setting(4_000_000, "what may wait for one slow client; then its stream ends", least=1000)
     history_bytes: int = _setting(

@@ -2,6 +2,7 @@
 
 from pgevents_push.capture.installer import Installer, install_with
 from pgevents_push.capture.render import (
+    Retention,
     ddl,
     schema_statements,
     table_statements,
@@ -14,6 +15,7 @@ from pgevents_push.capture.tables import Target, literal, quote, quoted, resolve
 
 __all__ = [
     "Installer",
+    "Retention",
     "Status",
     "Target",
     "ddl",

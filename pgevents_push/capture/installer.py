@@ -12,6 +12,7 @@ import psycopg2
 import psycopg2.errors
 
 from pgevents_push.capture import render
+from pgevents_push.capture.render import KEEP, Retention
 from pgevents_push.capture.status import Execute, Status, read_status
 from pgevents_push.capture.tables import literal, quote, quoted
 from pgevents_push.errors import ConnectionLost, InstallError
@@ -34,6 +35,7 @@ def install_with(
     tables: Sequence[TableName],
     *,
     max_row_bytes: int,
+    retention: Retention = KEEP,
     lock_timeout_seconds: float = 2.0,
     reader: str | None = None,
 ) -> Status:
@@ -48,7 +50,8 @@ def install_with(
     kept = _settings(execute)
     for statement in render.transaction_start(lock_timeout_seconds):
         execute(statement)
-    for statement in _statements(read_status(execute, tables), max_row_bytes, reader):
+    made = render.schema_statements(max_row_bytes, retention)
+    for statement in _statements(read_status(execute, tables), made, reader):
         execute(statement)
     after = read_status(execute, tables)
     for name, value in kept.items():
@@ -62,10 +65,10 @@ def _settings(execute: Execute) -> dict[str, str]:
     return dict(zip(names, (execute(f"SELECT {asked}") or [("", "")])[0], strict=True))
 
 
-def _statements(status: Status, max_row_bytes: int, reader: str | None) -> list[str]:
-    """Return what is to do, and nothing else."""
-    wanted = [] if status.schema == "current" else render.schema_statements(max_row_bytes)
-    wanted += render.reader_statements(reader) if reader else []
+def _statements(status: Status, schema: list[str], reader: str | None) -> list[str]:
+    """Return what is to do, and nothing else. `schema` is what makes the schema."""
+    wanted = [] if status.schema == "current" else schema
+    wanted = wanted + (render.reader_statements(reader) if reader else [])
     for name in status.to_do:
         wanted += render.table_statements(name)
     if wanted and not status.trusted:
@@ -88,6 +91,7 @@ class Installer:
 
     :param dsn: keyword arguments for psycopg2.connect().
     :param max_row_bytes: rows whose JSON is longer are logged as key and `truncated`.
+    :param retention: how long and how much the log keeps.
     :param lock_timeout_seconds: how long one attempt may wait for a table, and writers behind it.
     :param connect_timeout_seconds: deadline for connecting; PostgreSQL counts whole seconds, at least 2.
     """
@@ -99,10 +103,12 @@ class Installer:
         max_row_bytes: int,
         lock_timeout_seconds: float,
         connect_timeout_seconds: float,
+        retention: Retention = KEEP,
     ) -> None:
         # The encoding: a name that PGCLIENTENCODING cannot say must not end the looking.
         self._dsn = {**dsn, "client_encoding": "UTF8", "connect_timeout": max(2, round(connect_timeout_seconds))}
         self._max_row_bytes = max_row_bytes
+        self._retention = retention
         self._lock_timeout_seconds = lock_timeout_seconds
 
     def status(self, tables: Sequence[TableName]) -> Status:
@@ -117,7 +123,7 @@ class Installer:
         """Make everything current. Nothing to do: writes nothing. Tables that do not exist yet are passed over.
 
         :param reader: one more role that may read the log.
-        :param force: write all functions again, so that another `max_row_bytes` takes effect.
+        :param force: write everything again, so that another `max_row_bytes` or `retention` takes effect.
         :raises InstallError: a table is refused or stays locked, or a privilege is missing; names the remedy.
         :raises ConnectionLost: the database cannot be reached.
         """
@@ -147,7 +153,8 @@ class Installer:
         def statements(execute: Execute) -> list[str]:
             # Asked again behind the lock: of twelve processes that start at once, one has work.
             status = read_status(execute, tables)
-            return _statements(status.outdated() if force else status, self._max_row_bytes, reader)
+            made = render.schema_statements(self._max_row_bytes, self._retention, always=force)
+            return _statements(status.outdated() if force else status, made, reader)
 
         self._run(connection, tables[0] if tables else None, statements)
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import sqlalchemy as sa
 
-from pgevents_push.capture import install_with
+from pgevents_push.capture import Retention, install_with
 from pgevents_push.config import Config
 from pgevents_push.errors import InstallError
 from pgevents_push.event import TableName
@@ -56,6 +56,7 @@ def _install(name: TableName, connection: sa.Connection, config: Config) -> None
                 _executor(connection),
                 [name],
                 max_row_bytes=config.max_row_bytes,
+                retention=Retention(config.retention_seconds, config.retention_rows),
                 lock_timeout_seconds=config.lock_timeout_seconds,
             )
     except (InstallError, sa.exc.SQLAlchemyError) as error:

@@ -11,7 +11,7 @@ from typing import Any
 from flask import Flask
 
 from pgevents_push import signals, waiting
-from pgevents_push.capture import Installer
+from pgevents_push.capture import Installer, Retention
 from pgevents_push.config import Config
 from pgevents_push.errors import ServerError
 from pgevents_push.event import ChangeEvent, TableName
@@ -22,7 +22,7 @@ from pgevents_push.extension.declarations import Declarations
 from pgevents_push.extension.replay import Replay
 from pgevents_push.handlers import Dispatcher, Handler, Tally
 from pgevents_push.hub import Hub
-from pgevents_push.listener import Batch, Connection, Ears, Listener, Pulse, Status
+from pgevents_push.listener import Batch, Connection, Ears, Listener, Pruner, Pulse, Status
 from pgevents_push.transports.gate import Gate
 
 # Between two pieces of a large batch: time for the couriers to send.
@@ -44,13 +44,14 @@ class _Running:
         self._piece_bytes = config.max_queue_bytes // 4
         self.dispatcher = Dispatcher(runtime.app, runtime.handlers, config.handler_queue_events)
         self.captured = Captured(runtime.installer(), config, lambda: runtime.tables, self.hub.capture, self.hub.lose)
+        self.pruner = Pruner(runtime.database.dsn, config.retention_seconds, config.connect_timeout_seconds)
         self.pulse = Pulse(runtime.listener_changed)
         ears = Ears(
             dsn=runtime.database.dsn,
             prepare=self.captured.prepare,
             on_batch=self._take,
             on_lost=self.hub.lose,
-            on_round=self.captured.look,
+            on_round=self._look,
             poll_seconds=config.poll_seconds,
             heartbeat_seconds=config.heartbeat_seconds,
             timeout_seconds=config.connect_timeout_seconds,
@@ -58,6 +59,10 @@ class _Running:
             wakeup=config.wakeup,
         )
         self.listener = Listener(ears, self.pulse)
+
+    def _look(self) -> None:
+        self.captured.look()
+        self.pruner.look()
 
     def _take(self, batch: Batch) -> None:
         """Hand a batch on, in pieces that fit well into a mailbox. Under gevent no courier runs meanwhile, and all
@@ -150,6 +155,7 @@ class Runtime:
         atexit.unregister(self.stop)
         running.hub.close("shutdown")
         running.listener.stop()
+        running.pruner.stop()
         running.dispatcher.stop()
         running.replay.close()
 
@@ -199,6 +205,7 @@ class Runtime:
         return Installer(
             self.database.dsn,
             max_row_bytes=self.config.max_row_bytes,
+            retention=Retention(self.config.retention_seconds, self.config.retention_rows),
             lock_timeout_seconds=self.config.lock_timeout_seconds,
             connect_timeout_seconds=self.config.connect_timeout_seconds,
         )

@@ -37,6 +37,9 @@ FORBIDDEN = [
     "TRUNCATE pgevents.log",
     "SELECT pgevents.ring_v1()",
     "SELECT pgevents.capture_v1()",
+    "SELECT pgevents.prune_v1()",
+    "TRUNCATE pgevents.log_0",
+    "SELECT * FROM pgevents.emptied",
     "CREATE TABLE pgevents.mine ()",
     "DROP SCHEMA pgevents CASCADE",
     'DROP TRIGGER "!pgevents_row" ON t',
@@ -70,12 +73,12 @@ def test_functions_are_hardened(database: Database) -> None:
         " FROM pg_proc p JOIN pg_roles r ON r.oid = p.proowner"
         " WHERE p.pronamespace = 'pgevents'::regnamespace"
     )
-    assert len(functions) == 6
+    assert len(functions) == 10
     for name, definer, settings, rights, owner, is_super, can_login in functions:
         assert (owner, is_super, can_login) == ("pgevents_owner", False, False), name
         assert "=" not in {entry[:1] for entry in rights.strip("{}").split(",")}, name  # PUBLIC is the empty name
         assert not definer or "search_path=pg_catalog, pg_temp" in settings, name
-    assert [name for name, definer, *_ in functions if definer] == ["capture_v1"]
+    assert sorted(name for name, definer, *_ in functions if definer) == ["capture_v1", "prune_v1"]
 
 
 def test_functions_and_operators_of_the_writer_are_never_called(mallory: Any, database: Database) -> None:
@@ -195,8 +198,11 @@ def test_a_reader_may_read_and_nothing_else(database: Database) -> None:
         installer(database).install([T], reader=name)
         reader = database.connect(user=name).cursor()
         reader.execute("SELECT * FROM pgevents.log, pgevents.installation")
+        reader.execute("SELECT * FROM pgevents.prune_v1(), pgevents.emptied, pgevents.retention")
         with pytest.raises(psycopg2.errors.InsufficientPrivilege):
             reader.execute("DELETE FROM pgevents.log")
+        with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+            reader.execute("TRUNCATE pgevents.log_0")
 
 
 def test_what_is_missing_is_named_with_its_remedy(database: Database) -> None:

@@ -18,10 +18,13 @@ GOOD: dict[str, tuple[Any, Any]] = {
     "default_schema": ("shop", "shop"),
     "heartbeat_seconds": (2, 2.0),
     "poll_seconds": (0.5, 0.5),
+    "wakeup": ("poll", "poll"),
     "retry_seconds": (0, 0.0),
     "connect_timeout_seconds": (3, 3.0),
     "lock_timeout_seconds": (1, 1.0),
     "max_row_bytes": (2000, 2000),
+    "retention_seconds": (60, 60.0),
+    "retention_rows": (1000, 1000),
     "max_batch_events": (1, 1),
     "max_queue_bytes": (5000, 5000),
     "handler_queue_events": (7, 7),
@@ -58,7 +61,7 @@ def test_every_setting_says_what_it_means(name: str) -> None:
 
 
 def test_units_are_in_the_names() -> None:
-    suffixes = ("_seconds", "_bytes", "_events", "_subscriptions")
+    suffixes = ("_seconds", "_bytes", "_events", "_rows", "_subscriptions")
     assert [name for name in NUMBERS if not name.endswith(suffixes)] == []
 
 
@@ -108,6 +111,12 @@ def test_origins_are_a_list_of_texts(value: Any) -> None:
 def test_install_is_one_of_three_words(value: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"PGEVENTS_INSTALL must be one of 'auto', 'verify', 'off'"):
         read(install=value)
+
+
+@pytest.mark.parametrize("value", ["listen", True, None, ["poll"]])
+def test_wakeup_is_one_of_two_words(value: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"PGEVENTS_WAKEUP must be one of 'notify', 'poll'"):
+        read(wakeup=value)
 
 
 def test_a_wrong_database_url_is_not_shown() -> None:

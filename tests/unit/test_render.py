@@ -71,7 +71,7 @@ def test_security_definer_always_comes_with_a_search_path_that_ends_in_pg_temp()
 def test_ddl_is_a_script_with_a_transaction_for_each_table() -> None:
     script = ddl([TableName("a", "b"), TableName("c", "d")], max_row_bytes=1000, reader="app")
     assert script.count("BEGIN;") == script.count("COMMIT;") == 3
-    assert script.count("lock_timeout") == 3
+    assert script.count("SET LOCAL lock_timeout") == 3
     assert "quote_ident('app')" in script
     assert "DROP SCHEMA" in uninstall_ddl()
     assert "DROP SCHEMA" not in uninstall_ddl([TableName("a", "b")])

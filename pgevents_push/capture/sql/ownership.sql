@@ -11,7 +11,7 @@ BEGIN
   FOR thing IN
     SELECT 'SCHEMA pgevents'
     UNION ALL (SELECT 'TABLE ' || c.oid::pg_catalog.regclass::text FROM pg_catalog.pg_class c
-      WHERE c.relnamespace = 'pgevents'::pg_catalog.regnamespace AND c.relkind = 'r' ORDER BY c.relname)
+      WHERE c.relnamespace = 'pgevents'::pg_catalog.regnamespace AND c.relkind IN ('r', 'p') ORDER BY c.relname)
     UNION ALL (SELECT 'FUNCTION ' || p.oid::pg_catalog.regprocedure::text FROM pg_catalog.pg_proc p
       WHERE p.pronamespace = 'pgevents'::pg_catalog.regnamespace ORDER BY p.proname)
   LOOP
@@ -19,9 +19,9 @@ BEGIN
     EXECUTE 'REVOKE ALL ON ' || thing || ' FROM PUBLIC';
   END LOOP;
   EXECUTE 'GRANT USAGE ON SCHEMA pgevents TO ' || pg_catalog.quote_ident(current_user);
-  EXECUTE 'GRANT SELECT ON pgevents.log, pgevents.installation TO ' || pg_catalog.quote_ident(current_user);
+  EXECUTE 'GRANT SELECT ON pgevents.log, pgevents.installation, pgevents.retention, pgevents.emptied TO ' || pg_catalog.quote_ident(current_user);
   -- CREATE TRIGGER asks for it. The function refuses to run outside a trigger.
-  EXECUTE 'GRANT EXECUTE ON FUNCTION pgevents.capture_v1(), pgevents.key_columns_v1(oid) TO '
+  EXECUTE 'GRANT EXECUTE ON FUNCTION pgevents.capture_v1(), pgevents.key_columns_v1(oid), pgevents.prune_v1() TO '
     || pg_catalog.quote_ident(current_user);
 END
 $pgevents$

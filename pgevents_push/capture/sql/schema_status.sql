@@ -2,7 +2,10 @@
 SELECT
   pg_catalog.obj_description(n.oid, 'pg_namespace') AS comment,
   pg_catalog.obj_description(pg_catalog.to_regprocedure('pgevents.capture_v1()'), 'pg_proc') AS function_comment,
-  pg_catalog.to_regclass('pgevents.log') IS NOT NULL AND pg_catalog.to_regclass('pgevents.installation') IS NOT NULL,
+  pg_catalog.to_regclass('pgevents.installation') IS NOT NULL AND pg_catalog.to_regclass('pgevents.retention') IS NOT NULL
+    AND pg_catalog.to_regclass('pgevents.emptied') IS NOT NULL AND {slots} = (
+      SELECT pg_catalog.count(*) FROM pg_catalog.pg_inherits WHERE inhparent = pg_catalog.to_regclass('pgevents.log')
+    ),
   pg_catalog.pg_get_userbyid(n.nspowner) IN (current_user, 'pgevents_owner')
     OR (NOT r.rolsuper AND pg_catalog.pg_has_role(n.nspowner, 'USAGE')) AS trusted,
   pg_catalog.pg_get_userbyid(n.nspowner) AS owner

@@ -15,7 +15,9 @@ BEGIN
   END LOOP;
   DROP FUNCTION IF EXISTS pgevents.capture_v1(), pgevents.ring_v1(), pgevents.pk_v1(json, text[]),
     pgevents.columns_query_v1(oid, text[], boolean), pgevents.key_query_v1(text, text[]), pgevents.key_columns_v1(oid);
-  DROP TABLE IF EXISTS pgevents.log, pgevents.installation;
+  DROP FUNCTION IF EXISTS pgevents.prune_v1(), pgevents.due_now_v1(bigint[]), pgevents.slot_rows_v1(integer),
+    pgevents.due_v1(double precision, double precision, double precision, double precision, bigint, bigint[]);
+  DROP TABLE IF EXISTS pgevents.log, pgevents.installation, pgevents.retention, pgevents.emptied;
   DROP SCHEMA IF EXISTS pgevents;
   IF EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'pgevents_owner') THEN
     BEGIN

@@ -1,0 +1,173 @@
+"""The doorbell under attack and where it cannot ring: floods, poolers, PGEVENTS_WAKEUP="poll"."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg2.extensions
+import pytest
+
+from pgevents_push.listener import Batch, Connection, Ears, Listener, Pulse
+from pgevents_push.listener.doorbell import BURST
+from tests.fixtures.capture import install
+from tests.fixtures.postgres import Database
+from tests.fixtures.roles import role
+
+FLOOD = """
+import sys, time, psycopg2
+connection = psycopg2.connect(sys.argv[1])
+connection.autocommit = True
+cursor = connection.cursor()
+began, sent = time.monotonic(), 0
+while True:
+    sent += 2  # in many transactions: each wakes the listener up
+    cursor.execute("SELECT pg_notify('pgevents', 'forged'), pg_notify('pgevents', '')")
+    time.sleep(max(0, began + sent / 10_000 - time.monotonic()))  # 10,000 a second
+"""
+PREPARED = "BEGIN; INSERT INTO t VALUES (1, 0); PREPARE TRANSACTION 'p'"
+
+
+class Listening:
+    """A running listener, what it handed on, and its words."""
+
+    def __init__(self, database: Database, wakeup: Any, poll_seconds: float) -> None:
+        self.batches: list[Batch] = []
+        self.words: list[str] = []
+        self.failures: list[str] = []
+        ears = Ears(
+            dsn=database.dsn, prepare=lambda: None, on_batch=self.batches.append, on_lost=lambda: None,
+            on_round=lambda: None, poll_seconds=poll_seconds, heartbeat_seconds=0.3, timeout_seconds=20.0,
+            max_batch_events=1000, wakeup=wakeup,
+        )  # fmt: skip
+        self._listener = Listener(ears, Pulse(self._changed))
+
+    def _changed(self, status: str, error: str | None) -> None:
+        self.words.append(status)
+
+    def keys(self) -> list[int]:
+        return [event.pk["id"] for batch in list(self.batches) for event in batch.events]
+
+    def __enter__(self) -> Listening:
+        self._listener.start()
+        until(lambda: self.words)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._listener.stop()
+
+
+def until(condition: Callable[[], object], seconds: float = 10) -> float:
+    """Wait; return how long it took."""
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began < seconds, "it does not come"
+        time.sleep(0.001)
+    return time.monotonic() - began
+
+
+@pytest.fixture
+def orders(database: Database) -> Database:
+    database.execute("CREATE TABLE t (id int PRIMARY KEY, n int)")
+    install(database, "t")
+    return database
+
+
+def sleeping(database: Database) -> bool:
+    """Whether a listener holds the bell's lock."""
+    rows = database.execute("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ShareLock' AND granted")
+    return bool(rows)
+
+
+@contextmanager
+def flood(database: Database, user: str) -> Iterator[None]:
+    dsn = psycopg2.extensions.make_dsn(**{**database.dsn, "user": user})
+    process = subprocess.Popen([sys.executable, "-c", FLOOD, dsn])
+    try:
+        until(
+            lambda: database.execute(
+                "SELECT 1 FROM pg_stat_activity WHERE usename = %s AND query LIKE '%%pg_notify%%'", user
+            )
+        )
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_flood_of_forged_rings_costs_a_bounded_number_of_reads(orders: Database) -> None:
+    with role(orders, "nobody") as user, Listening(orders, "notify", 30.0) as listening, flood(orders, user):
+        counted = threading.Event()
+        before, began = len(listening.batches), time.monotonic()
+        counted.wait(2)
+        reads, seconds = len(listening.batches) - before, time.monotonic() - began
+        print(f"{reads / seconds:.0f} reads a second")
+        assert 0 < reads <= BURST + 1.1 * 200 * seconds
+        assert listening.keys() == []
+        orders.execute("INSERT INTO t VALUES (1, 0)")
+        assert until(lambda: listening.keys() == [1]) < 1
+
+
+def test_polling_never_rings_and_lets_transactions_be_prepared(orders: Database) -> None:
+    ear = orders.connect()
+    ear.cursor().execute("LISTEN pgevents")
+    with Listening(orders, "poll", 30.0) as listening:
+        assert listening.words == ["listening"]
+        orders.execute(PREPARED)
+        assert listening.keys() == []
+        orders.execute("COMMIT PREPARED 'p'")
+        assert until(lambda: listening.keys() == [1]) < 1
+        orders.execute("INSERT INTO t VALUES (2, 0)")
+        assert until(lambda: listening.keys() == [1, 2]) < 1
+        assert not sleeping(orders)
+    ear.poll()
+    assert ear.notifies == []
+
+
+def test_a_sleeping_listener_sees_a_prepared_transaction_of_before_at_once(orders: Database) -> None:
+    orders.execute(PREPARED)
+    with Listening(orders, "notify", 30.0) as listening:
+        until(lambda: sleeping(orders))
+        orders.execute("COMMIT PREPARED 'p'")
+        assert until(lambda: listening.keys() == [1]) < 1
+
+
+@pytest.mark.parametrize("said", [(), ("pgevents",)], ids=["forgets LISTEN", "swallows the rings"])
+def test_deaf_listeners_poll(orders: Database, monkeypatch: pytest.MonkeyPatch, said: tuple[str, ...]) -> None:
+    """A transaction pooler: LISTEN and lock are of a session that is not ours. It either says so, or it happens to
+    ask the right session, and only the rings are missing."""
+    execute = Connection.execute
+
+    def through_a_pooler(self: Connection, statement: str, parameters: Any = None) -> Any:
+        if statement.startswith("LISTEN"):
+            return []
+        if "pg_listening_channels" in statement:
+            return [(channel,) for channel in said]
+        return execute(self, statement, parameters)
+
+    monkeypatch.setattr(Connection, "execute", through_a_pooler)
+    with Listening(orders, "notify", 0.5) as listening:
+        for number in range(1, 4):
+            orders.execute("INSERT INTO t VALUES (%s, 0)", number)
+            until(lambda n=number: len(listening.keys()) == n)  # type: ignore[misc]
+        until(lambda: listening.words[-1] == "deaf")
+        for number in range(4, 8):
+            orders.execute("INSERT INTO t VALUES (%s, 0)", number)
+            assert until(lambda n=number: len(listening.keys()) == n) < 0.45  # type: ignore[misc]
+        assert not sleeping(orders)
+        assert listening.words.count("deaf") == 1
+
+
+def test_stopping_a_sleeping_listener_takes_no_time(orders: Database) -> None:
+    writer = orders.connect(autocommit=False)
+    writer.cursor().execute("INSERT INTO t VALUES (1, 0)")  # it has somebody to wait for
+    with Listening(orders, "notify", 30.0):
+        until(lambda: sleeping(orders))
+        began = time.monotonic()
+    assert time.monotonic() - began < 1
+    until(lambda: not sleeping(orders))
