@@ -49,7 +49,7 @@ KEEP = Retention()
 
 @cache
 def _file(name: str) -> str:
-    return files(__package__).joinpath("sql", f"{name}.sql").read_text(encoding="utf-8").strip()
+    return files(__package__).joinpath("sql").joinpath(f"{name}.sql").read_text(encoding="utf-8").strip()
 
 
 def _filled(name: str, **values: str) -> str:

@@ -6,8 +6,9 @@ import threading
 from collections.abc import Callable
 
 from pgevents_push.cursor import Cursor, Snapshot
+from pgevents_push.errors import CursorError
 from pgevents_push.hub import Hub, Page
-from pgevents_push.listener import Connection, read_between
+from pgevents_push.listener import Connection, is_kept, read_between
 
 # How many clients may read the log at the same time. A thousand that come back at once take turns, so that
 # live changes keep most of the database and of this process.
@@ -49,9 +50,14 @@ class Replay:
         return found
 
     def _read(self, connection: Connection, since: Cursor, until: Snapshot) -> Page:
+        page = Page((), Cursor(since.epoch, until))
         for batch in read_between(connection.execute, since, until, self._most):
-            return Page(batch.events, batch.cursor)
-        return Page((), Cursor(since.epoch, until))
+            page = Page(batch.events, batch.cursor)
+            break
+        # Behind the reading: a slot that was emptied before it looked empty to it.
+        if not is_kept(connection.execute, since.snapshot):
+            raise CursorError("the log does not reach back to this cursor")
+        return page
 
     def close(self) -> None:
         """Close the connections that wait for the next client."""

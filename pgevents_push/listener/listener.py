@@ -17,6 +17,10 @@ from pgevents_push.listener.connection import Connection
 from pgevents_push.listener.doorbell import Doorbell, Wakeup
 from pgevents_push.listener.pulse import Pulse
 from pgevents_push.listener.reader import Batch, read_position, read_since
+from pgevents_push.listener.retention import is_kept
+
+# So long without a reading, the log may have been emptied under us.
+ABSENCE_SECONDS = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +54,7 @@ class Listener:
         self._ears = ears
         self._pulse = pulse
         self._cursor: Cursor | None = None
+        self._read_at = time.monotonic()
         self._connection: Connection | None = None
         self._stopping = False
         self._pid = os.getpid()
@@ -144,11 +149,15 @@ class Listener:
     def _read(self, connection: Connection) -> bool:
         """Read on from the cursor, which moves only once a batch was handed on: a read that fails half-way is
         continued, not repeated. Return whether there was something."""
-        found = False
-        if self._cursor is None:
+        found, start, before = False, self._cursor, self._read_at
+        if start is None:
             raise ConnectionLost("the listener has no position yet")
-        for batch in read_since(connection.execute, self._cursor, self._ears.max_batch_events):
+        for batch in read_since(connection.execute, start, self._ears.max_batch_events):
             self._ears.on_batch(batch)
             self._cursor = batch.cursor
             found = found or bool(batch.events)
+        self._read_at = time.monotonic()
+        # After an absence, and behind the reading: a slot of the log that was emptied meanwhile looked empty to it.
+        if self._read_at - before > ABSENCE_SECONDS and not is_kept(connection.execute, start.snapshot):
+            raise CursorError("the log was emptied before this process had read all of it")
         return found

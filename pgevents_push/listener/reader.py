@@ -21,7 +21,7 @@ _TYPES: dict[str, ChangeType] = {"i": "insert", "u": "update", "d": "delete", "t
 
 
 def _sql(name: str) -> str:
-    return resources.files("pgevents_push.listener").joinpath("sql", name).read_text()
+    return resources.files("pgevents_push.listener").joinpath("sql").joinpath(name).read_text(encoding="utf-8")
 
 
 _SINCE, _TRANSACTIONS, _PIECE, _POSITION = (
