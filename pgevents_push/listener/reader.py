@@ -17,6 +17,9 @@ Execute = Callable[..., list[Row]]
 # How many transactions are known at a time when many are read: each is a tuple, not its events.
 TRANSACTIONS = 10_000
 
+# How much text of rows one answer may bring: with 1 MB rows a thousand of them would be a gigabyte.
+READ_BYTES = 8_000_000
+
 _TYPES: dict[str, ChangeType] = {"i": "insert", "u": "update", "d": "delete", "t": "truncate"}
 
 
@@ -54,7 +57,7 @@ def read_since(execute: Execute, cursor: Cursor, most: int) -> Iterator[Batch]:
     if cursor.until is not None:
         yield from _read_pieces(execute, cursor, cursor.until, most)
         cursor = Cursor(cursor.epoch, cursor.until)
-    rows = execute(_SINCE, {**_bounds(cursor.snapshot), "limit": most})
+    rows = execute(_SINCE, {**_bounds(cursor.snapshot), "limit": most, "bytes": READ_BYTES})
     until, complete = Snapshot.parse(rows[0][0]), rows[0][1]
     if complete:
         found = [row[2:] for row in rows if row[2] is not None]
@@ -84,14 +87,22 @@ def _read_pieces(execute: Execute, cursor: Cursor, until: Snapshot, most: int) -
     done = cursor.last_id
     for transactions, last in _transactions(execute, cursor, until):
         for group in _groups(transactions, most):
-            while done < group[-1][1]:
+            while group:
                 rows = execute(_PIECE, _piece(group, done, most))
-                if not rows:
+                if not rows and done != group[0][1]:
                     raise CursorError(f"the log lost transaction {group[0][0]} while it was read")
-                done = rows[-1][0]
-                finished = last and done == transactions[-1][1]
-                yield _batch(rows, cursor, until, finished=finished)
-            done = 0
+                group, done = _rest(group, rows)
+                if rows:
+                    yield _batch(rows, cursor, until, finished=last and rows[-1][0] == transactions[-1][1])
+
+
+def _rest(group: list[Row], rows: list[Row]) -> tuple[list[Row], int]:
+    """Return the transactions that are not read to their end, and the last event known of the first of them."""
+    if not rows:
+        return group[1:], 0  # the one that the cursor had seen to its end
+    reached = next(at for at, transaction in enumerate(group) if transaction[0] == rows[-1][1])
+    done: int = rows[-1][0]
+    return (group[reached + 1 :], 0) if done == group[reached][1] else (group[reached:], done)
 
 
 def _transactions(execute: Execute, cursor: Cursor, until: Snapshot) -> Iterator[tuple[list[Row], bool]]:
@@ -125,7 +136,8 @@ def _groups(transactions: list[Row], most: int) -> Iterator[list[Row]]:
 
 
 def _piece(group: list[Row], done: int, most: int) -> dict[str, Any]:
-    return {"xids": [row[0] for row in group], "last_ids": [row[1] for row in group], "id": done, "limit": most}
+    ids = {"xids": [row[0] for row in group], "last_ids": [row[1] for row in group], "id": done}
+    return {**ids, "limit": most, "bytes": READ_BYTES}
 
 
 def _batch(rows: list[Row], start: Cursor, until: Snapshot, *, finished: bool) -> Batch:
