@@ -91,10 +91,13 @@ class Hub:
             return False
         if self._captured is not None and not all(view.table in self._captured for view in views):
             return False
-        if since is None or self.looks >= enough:
+        if since is None:
             return True
         position = Cursor.parse(self._cursor)
-        return position.epoch != since.epoch or position.is_past(since)
+        if position.epoch != since.epoch:
+            return True
+        # Not while a large transaction is being handed on: nothing can be compared with the middle of it.
+        return position.until is None and (position.is_past(since) or self.looks >= enough)
 
     def capture(self, tables: frozenset[TableName] | None) -> None:
         """Take note of the tables that are captured; None, the default: take it for granted."""

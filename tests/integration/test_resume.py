@@ -108,7 +108,7 @@ def test_a_client_that_stumbles_through_everything_misses_nothing(
         source = chance.choice(TRANSPORTS)(chance.choice(sites), since, chance)
         ready = next(iter(source))
         assert ready.name == "ready"
-        assert ready.data["resumed"] is True
+        assert ready.data["resumed"] is True, (since, ready, next(iter(source)))
         if absent := missing(database, got):
             got += read(source, absent, chance.choice((1, 2, 5, 40)))
             since = got[-1].cursor

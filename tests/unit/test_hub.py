@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from pgevents_push.cursor import Cursor
 from pgevents_push.event import CHANGE_TYPES, ChangeEvent, ChangeType, TableName
 from pgevents_push.hub import Hub, Subscription, View
 from pgevents_push.testing import make_event
@@ -378,3 +379,28 @@ def test_threads_that_come_and_go_get_exactly_what_lies_between() -> None:
     assert guests.failures == []
     assert not any(thread.is_alive() for thread in threads)
     assert hub.connections == 3
+
+
+def test_nobody_resumes_in_the_middle_of_a_batch() -> None:
+    hub, encode = Hub(), Encoder()
+    hub.publish([], "abcd~9:9:")
+    mailbox = hub.connect(MANY)
+    ahead = Cursor.parse("abcd~20:20:")
+    for n in range(5):
+        hub.publish([], f"abcd~{10 + n}:{10 + n}:")
+    hub.publish([], "abcd~14:14:~30:30:~7")
+    assert hub.looks == 6
+    assert hub.subscribe(mailbox, [view(encode)], 0, since=ahead, enough=3) is None
+    hub.publish([], "abcd~30:30:")
+    assert hub.subscribe(mailbox, [view(encode)], 0, since=ahead, enough=3) == "abcd~30:30:"
+
+
+def test_a_cursor_of_the_future_is_not_waited_for_for_ever() -> None:
+    hub, encode = Hub(), Encoder()
+    hub.publish([], "abcd~9:9:")
+    mailbox = hub.connect(MANY)
+    future, enough = Cursor.parse("abcd~99:99:"), hub.looks + 2
+    assert hub.subscribe(mailbox, [view(encode)], 0, since=future, enough=enough) is None
+    hub.publish([], "abcd~10:10:")
+    hub.publish([], "abcd~11:11:")
+    assert hub.subscribe(mailbox, [view(encode)], 0, since=future, enough=enough) == "abcd~11:11:"
