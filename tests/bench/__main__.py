@@ -1,4 +1,4 @@
-"""`make bench`: prints one table of all measurements; takes about a minute. pytest does not run it."""
+"""`make bench`: prints one table of all measurements; takes some minutes. pytest does not run it."""
 
 from __future__ import annotations
 

@@ -107,7 +107,8 @@ def test_a_flood_of_forged_rings_costs_a_bounded_number_of_reads(orders: Databas
         counted.wait(2)
         reads, seconds = len(listening.batches) - before, time.monotonic() - began
         print(f"{reads / seconds:.0f} reads a second")
-        assert 0 < reads <= BURST + 1.1 * 200 * seconds
+        # 200, and those that come with falling asleep again and again
+        assert 0 < reads <= BURST + 250 * seconds
         assert listening.keys() == []
         orders.execute("INSERT INTO t VALUES (1, 0)")
         assert until(lambda: listening.keys() == [1]) < 1

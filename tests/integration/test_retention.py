@@ -16,63 +16,15 @@ from hypothesis import strategies as st
 
 from pgevents_push.capture import Retention
 from pgevents_push.capture.render import SLOTS
-from pgevents_push.cursor import Snapshot
 from pgevents_push.errors import ConnectionLost, InstallError
 from pgevents_push.event import TableName
-from pgevents_push.listener import Connection, Pruned, Pruner, is_kept, prune, read_position, read_since
+from pgevents_push.listener import Pruned, Pruner
 from pgevents_push.testing import wait_until
 from tests.fixtures.capture import install, installer
 from tests.fixtures.postgres import Database
+from tests.fixtures.ring import OLD_ROWS, pruned, slot, write_old
 
 T = TableName("public", "t")
-_OLD = (
-    "INSERT INTO pgevents.log (schema_name, table_name, type, pk, slot)"
-    " SELECT 'public', 't', 'i', '{{}}', {slot} FROM generate_series(1, {n})"
-)
-
-
-@pytest.fixture
-def ring(database: Database) -> Database:
-    """A captured table, and a ring in which whatever is not in the current or the next slot may go. Slots are
-    720 s long, so nothing moves meanwhile."""
-    database.execute("CREATE TABLE t (id int PRIMARY KEY, n int)")
-    install(database, "t")
-    database.execute("UPDATE pgevents.retention SET seconds = 0.001, since = '2020-01-01'")
-    return database
-
-
-def slot(database: Database, age: int) -> int:
-    """The slot that was current `age` periods ago."""
-    [(current,)] = database.execute(
-        "SELECT floor(date_part('epoch', clock_timestamp()) / period)::bigint %% %s FROM pgevents.retention", SLOTS
-    )
-    return int(current - age) % SLOTS
-
-
-def write_old(database: Database, age: int, n: int = 1) -> int:
-    """Write rows as if some periods ago; return their slot."""
-    number = slot(database, age)
-    database.execute(_OLD.format(slot=number, n=n))
-    return number
-
-
-def pruned(database: Database) -> list[Pruned]:
-    return prune(database.execute, lambda _: None)
-
-
-def kept(database: Database, snapshot: Snapshot | str) -> bool:
-    found = Snapshot.parse(snapshot) if isinstance(snapshot, str) else snapshot
-    return is_kept(lambda sql, values: database.execute(sql.replace("%(xmax)s", f"'{values['xmax']}'").replace(
-        "%(xip)s", f"'{{{','.join(values['xip'])}}}'")), found)  # fmt: skip
-
-
-def xid(cursor: Any) -> int:
-    cursor.execute("SELECT pg_current_xact_id()::text")
-    return int(cursor.fetchone()[0])
-
-
-def now(database: Database) -> Snapshot:
-    return Snapshot.parse(database.execute("SELECT pg_current_snapshot()::text")[0][0])
 
 
 def model(at: float, since: float, period: float, seconds: float, most: int, counts: list[int | None]) -> list[int]:
@@ -149,7 +101,7 @@ def test_too_many_rows_go_earlier_but_not_at_once(ring: Database) -> None:
 def test_an_open_writer_keeps_its_slot(ring: Database) -> None:
     old, free = slot(ring, 4), write_old(ring, 3)
     writer = ring.connect(autocommit=False).cursor()
-    writer.execute(_OLD.format(slot=old, n=1))
+    writer.execute(OLD_ROWS.format(slot=old, n=1))
     write_old(ring, 4)
     assert [(p.slot, p.emptied) for p in pruned(ring)] == [(old, False), (free, True)]
     assert ring.execute("SELECT count(*) FROM pgevents.log") == [(1,)]
@@ -160,7 +112,7 @@ def test_an_open_writer_keeps_its_slot(ring: Database) -> None:
 def test_a_prepared_transaction_keeps_its_slot(ring: Database) -> None:
     writer = ring.connect(autocommit=False).cursor()
     old = slot(ring, 4)
-    writer.execute(_OLD.format(slot=old, n=1) + "; PREPARE TRANSACTION 'two'")
+    writer.execute(OLD_ROWS.format(slot=old, n=1) + "; PREPARE TRANSACTION 'two'")
     writer.connection.commit()
     assert pruned(ring) == [Pruned(old, 0, False)]
     ring.execute("COMMIT PREPARED 'two'")
@@ -218,94 +170,6 @@ def test_an_old_snapshot_must_not_prune(ring: Database, level: str) -> None:
     cursor.execute(f"SET TRANSACTION ISOLATION LEVEL {level}")
     with pytest.raises(psycopg2.errors.FeatureNotSupported, match="READ COMMITTED"):
         cursor.execute("SELECT * FROM pgevents.prune_v1()")
-
-
-def test_the_record_and_the_emptiness_are_seen_together(ring: Database) -> None:
-    write_old(ring, 4)
-    before = now(ring)
-    write_old(ring, 4)
-    pruner = ring.connect(autocommit=False).cursor()
-    pruner.execute("SELECT * FROM pgevents.prune_v1()")
-    assert kept(ring, before)  # not committed: nothing is gone yet
-    pruner.connection.rollback()
-    assert kept(ring, before)
-    assert ring.execute("SELECT count(*) FROM pgevents.log") == [(2,)]
-    pruned(ring)
-    assert not kept(ring, before)
-    assert kept(ring, now(ring))
-
-
-def test_a_cursor_after_everything_emptied_is_kept_and_one_before_is_not(ring: Database) -> None:
-    before = now(ring)
-    write_old(ring, 4)
-    after = now(ring)
-    assert kept(ring, before)
-    pruned(ring)
-    assert not kept(ring, before)
-    assert kept(ring, after)
-    write_old(ring, 4)  # emptied again and again, the greatest counts
-    pruned(ring)
-    assert not kept(ring, after)
-
-
-def test_a_long_transaction_is_a_gap_for_nobody(ring: Database) -> None:
-    """It runs through: cursors that have it in flight are kept, before and after its end; what it wrote is read."""
-    long = ring.connect(autocommit=False).cursor()
-    number = xid(long)
-    write_old(ring, 4)
-    during = now(ring)
-    assert number in during.xip
-    pruned(ring)
-    assert kept(ring, during)  # `xmin > greatest xid` would say no
-    long.execute("INSERT INTO t VALUES (1)")
-    long.connection.commit()
-    assert kept(ring, during)
-    connection = Connection(ring.dsn, 5)
-    position = read_position(connection.execute)
-    cursor = type(position)(position.epoch, during)
-    events = [event for batch in read_since(connection.execute, cursor, 10) for event in batch.events]
-    assert [event.tx for event in events] == [str(number)]
-    connection.close()
-
-
-def test_the_loss_of_a_long_transaction_is_not_silent(ring: Database) -> None:
-    """The cursor stands after all others, but the one that it has in flight was emptied since."""
-    long = ring.connect(autocommit=False).cursor()
-    long.execute(_OLD.format(slot=slot(ring, 4), n=1))
-    write_old(ring, 4)
-    during = now(ring)
-    long.connection.commit()
-    assert kept(ring, during)
-    pruned(ring)
-    assert not kept(ring, during)  # `xmax > greatest xid` would say yes
-    assert kept(ring, now(ring))
-
-
-def test_what_was_rolled_back_is_missed_by_nobody(ring: Database) -> None:
-    long = ring.connect(autocommit=False).cursor()
-    long.execute(_OLD.format(slot=slot(ring, 4), n=1))
-    write_old(ring, 4)
-    during = now(ring)
-    long.connection.rollback()
-    pruned(ring)
-    assert kept(ring, during)
-
-
-def test_a_forged_cursor_is_answered(ring: Database) -> None:
-    write_old(ring, 4)
-    pruned(ring)
-    greatest = 2**64 - 1
-    for text in ("1:1:", "1:2:1", f"1:{greatest}:", f"1:{greatest}:1,2,3,{greatest - 1}", f"5:{greatest}:5,{2**40}"):
-        assert kept(ring, text) in (True, False)
-    assert not kept(ring, "1:1:")
-
-
-def test_a_record_of_another_cluster_means_nothing(ring: Database) -> None:
-    """It comes along in a dump; believed, it would be a gap for everybody until its xid is reached."""
-    ring.execute(
-        "INSERT INTO pgevents.emptied (slot, max_xid, snapshot) VALUES (0, '999999999', '999999999:999999999:')"
-    )
-    assert kept(ring, now(ring))
 
 
 def test_a_log_without_slots_makes_room(database: Database) -> None:
