@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import psycopg2.extras
 import pytest
+from psycopg2.errors import InsufficientPrivilege
 
 from pgevents_push.testing import wait_until
-from tests.fixtures.capture import install, logged
+from tests.fixtures.capture import install, installer, logged
 from tests.fixtures.postgres import Database
+from tests.fixtures.roles import role
 from tests.fixtures.shop import MakeShop, Shop
 
 
@@ -98,3 +100,16 @@ def test_the_reader_is_never_serializable(shop: Shop, database: Database) -> Non
         assert database.execute(held) == [(0,)]
     writer.commit()
     wait_until(lambda: sorted(shop.heard) == ["insert 1", "insert 2"])
+
+
+def test_default_privileges_do_not_open_the_log(database: Database) -> None:
+    database.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    with role(database, "Report") as name, role(database, "reader") as reader:
+        for kind, right in (("SCHEMAS", "USAGE"), ("TABLES", "ALL"), ("FUNCTIONS", "EXECUTE")):
+            database.execute(f'ALTER DEFAULT PRIVILEGES GRANT {right} ON {kind} TO "{name}"')
+        install(database, "t")
+        installer(database).install([], reader=reader)
+        installer(database).install([], force=True)
+        with database.connect(user=name).cursor() as cursor, pytest.raises(InsufficientPrivilege):
+            cursor.execute("SELECT * FROM pgevents.log")
+        database.connect(user=reader).cursor().execute("SELECT * FROM pgevents.log")

@@ -8,6 +8,18 @@ BEGIN
   IF FOUND THEN
     RAISE insufficient_privilege USING MESSAGE = 'the schema pgevents belongs to the role ' || other;
   END IF;
-  CREATE SCHEMA IF NOT EXISTS pgevents;
+  IF pg_catalog.to_regnamespace('pgevents') IS NOT NULL THEN
+    RETURN;
+  END IF;
+  CREATE SCHEMA pgevents;
+  -- ALTER DEFAULT PRIVILEGES may have let others in, who would read the rows of every captured table in the log.
+  -- Only now: later it may have been granted on purpose, to a reader.
+  FOR other IN
+    SELECT DISTINCT pg_catalog.pg_get_userbyid(a.grantee)
+    FROM pg_catalog.pg_namespace n, pg_catalog.aclexplode(n.nspacl) AS a
+    WHERE n.nspname = 'pgevents' AND a.grantee NOT IN (0, n.nspowner)
+  LOOP
+    EXECUTE 'REVOKE ALL ON SCHEMA pgevents FROM ' || pg_catalog.quote_ident(other);
+  END LOOP;
 END
 $pgevents$
