@@ -5,8 +5,9 @@ not. No sequence number can say that, because ids are not handed out in commit o
 became visible between two snapshots) a position also needs the second snapshot and the last id delivered.
 
 Text form, safe in headers and URLs: `epoch~snapshot` or `epoch~snapshot~snapshot~id`, where a snapshot is
-`xmin:xmax:xip.xip…` as PostgreSQL prints it, with dots for its commas. The epoch names the cluster, its
-timeline and the installation, so that a cursor of another or a restored database is recognised.
+`xmin:xmax:xip.xip…`, the last ones counted from xmin: with 500 transactions open a cursor then still fits into a
+header of 8 kB. The epoch names the cluster, its timeline and the installation, so that a cursor of another or a
+restored database is recognised.
 """
 
 from __future__ import annotations
@@ -37,17 +38,34 @@ class Snapshot:
 
     @classmethod
     def parse(cls, text: str) -> Snapshot:
-        """Read PostgreSQL's own text (`10:20:10,14`) or the cursor's (`10:20:10.14`).
+        """Read PostgreSQL's own text (`10:20:10,14`).
 
         :raises CursorError: the text is not a snapshot.
         """
-        match = _SNAPSHOT.fullmatch(text.replace(",", "."))
+        return cls._parsed(text.replace(",", "."), relative=False)
+
+    @classmethod
+    def from_cursor(cls, text: str) -> Snapshot:
+        """Read the form that it has in a cursor (`10:20:0.4`).
+
+        :raises CursorError: the text is not a snapshot.
+        """
+        return cls._parsed(text, relative=True)
+
+    @classmethod
+    def _parsed(cls, text: str, *, relative: bool) -> Snapshot:
+        match = _SNAPSHOT.fullmatch(text)
         if match is None:
             raise CursorError(f"{text[:80]!r} is not a snapshot")
-        xip = tuple(int(x) for x in match[3].split(".")) if match[3] else ()
-        snapshot = cls(int(match[1]), int(match[2]), xip)
+        xmin = int(match[1])
+        running = (int(x) for x in match[3].split(".")) if match[3] else ()
+        snapshot = cls(xmin, int(match[2]), tuple(x + xmin if relative else x for x in running))
         snapshot._check()
         return snapshot
+
+    def in_cursor(self) -> str:
+        """Return the form that it has in a cursor."""
+        return f"{self.xmin}:{self.xmax}:{'.'.join(str(x - self.xmin) for x in self.xip)}"
 
     def _check(self) -> None:
         # What PostgreSQL itself would refuse; it must never see a cursor that somebody tampered with.
@@ -88,10 +106,10 @@ class Cursor:
         if len(parts) not in (2, 4) or not _EPOCH.fullmatch(parts[0]):
             raise CursorError(f"{text[:80]!r} is not a cursor")
         if len(parts) == 2:
-            return cls(parts[0], Snapshot.parse(parts[1]))
+            return cls(parts[0], Snapshot.from_cursor(parts[1]))
         if not re.fullmatch(r"[0-9]{1,19}", parts[3]):
             raise CursorError(f"{text[:80]!r} is not a cursor")
-        start, until, last_id = Snapshot.parse(parts[1]), Snapshot.parse(parts[2]), int(parts[3])
+        start, until, last_id = Snapshot.from_cursor(parts[1]), Snapshot.from_cursor(parts[2]), int(parts[3])
         if last_id > _MAX_ID or until.xmin < start.xmin or until.xmax < start.xmax:
             raise CursorError(f"{text[:80]!r} is not a possible cursor")
         return cls(parts[0], start, until, last_id)
@@ -106,11 +124,11 @@ class Cursor:
         return self.until is None and self.snapshot.covers(other.reached)
 
     def __str__(self) -> str:
-        head = f"{self.epoch}~{self.snapshot}"
-        tail = f"~{self.until}~{self.last_id}" if self.until else ""
-        return (head + tail).replace(",", ".")
+        if self.until is not None:
+            return f"{inside_batch(self.epoch, self.snapshot, self.until)}{self.last_id}"
+        return f"{self.epoch}~{self.snapshot.in_cursor()}"
 
 
 def inside_batch(epoch: str, start: Snapshot, until: Snapshot) -> str:
     """Return the part that all cursors inside one batch share; append an event's id to it."""
-    return f"{epoch}~{start}~{until}~".replace(",", ".")
+    return f"{epoch}~{start.in_cursor()}~{until.in_cursor()}~"
