@@ -56,7 +56,7 @@ class Connection:
         self._wake = waiting.Wake()
         try:
             parameters = {**_KEEPALIVE, **dsn, **_ENCODING, "application_name": APPLICATION_NAME}
-            self._connection = psycopg2.connect(**parameters, async_=1)
+            self._connection = psycopg2.connect(**_resolved(parameters), async_=1)
             self._finish(time.monotonic() + timeout)
             self.execute(_SETTINGS, [str(round(timeout * 1000))])
         except BaseException as error:
@@ -149,6 +149,18 @@ class Connection:
         # In a forked child: to say good-bye would end the parent's session.
         if self._connection is not None and self._pid == os.getpid():
             self._connection.close()
+
+
+def _resolved(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Look the host name up beforehand: libpq does it without a thought for who else is waiting, also in an
+    asynchronous connect, and a slow name server would stop the hub. It still gets the name, for certificates."""
+    host = parameters.get("host") or ""
+    if not host or host.startswith(("/", "@")) or "," in host or parameters.get("hostaddr"):
+        return parameters
+    addresses = waiting.resolve(host)
+    if not addresses:
+        return parameters  # libpq says best why not
+    return {**parameters, "host": ",".join([host] * len(addresses)), "hostaddr": ",".join(addresses)}
 
 
 def _first_line(error: psycopg2.Error) -> str:

@@ -57,6 +57,7 @@ class Listener:
         self._read_at = time.monotonic()
         self._connection: Connection | None = None
         self._stopping = False
+        self._attempts = 0
         self._pid = os.getpid()
         self._task: waiting.Task | None = None
         self._wake = waiting.Wake()
@@ -80,9 +81,8 @@ class Listener:
             self._pulse.beat("stopped")
 
     def _run(self) -> None:
-        attempt, self._pid = 0, os.getpid()
+        self._pid = os.getpid()
         while not self._ended:
-            began = time.monotonic()
             try:
                 self._listen()
             except CursorError as error:
@@ -92,10 +92,9 @@ class Listener:
             except Exception as error:  # the loop's outermost handler: whatever happens, listening goes on
                 log.exception("the listener failed; it reconnects")
                 self._after_failure(f"{type(error).__name__}: {error}")
-            # A connection that held is a fresh start: the delay grows only while attempts fail in a row.
-            attempt = 1 if time.monotonic() - began > 10 else attempt + 1
+            self._attempts += 1
             if not self._ended:
-                waiting.wait_any((self._wake.fileno(),), (), delay(attempt))
+                waiting.wait_any((self._wake.fileno(),), (), delay(self._attempts))
         self._wake.close()
 
     @property
@@ -120,6 +119,7 @@ class Listener:
             doorbell = Doorbell(connection, ears.poll_seconds, ears.wakeup)
             doorbell.hang()
             self._catch_up(connection)
+            self._attempts = 0  # the delay grows only while attempts fail in a row
             self._stay(connection, doorbell)
         finally:
             self._connection = None

@@ -150,3 +150,9 @@ def test_a_duplicate_outlives_the_original(pair: Pair) -> None:
     copied.send(b"x")
     assert other.recv(1) == b"x"
     copied.close()
+
+
+def test_a_host_is_resolved_and_an_unknown_one_is_not() -> None:
+    assert "127.0.0.1" in waiting.resolve("localhost")
+    assert waiting.resolve("::1") == ["::1"]
+    assert waiting.resolve("no.such.host.invalid") == []
