@@ -86,6 +86,7 @@ class Gate:
         self._default_schema = default_schema
         self._exposures = {exposure.table: exposure for exposure in exposures}
         self.counts: Counter[str] = Counter()
+        self._told: set[str] = set()
 
     def open(self, request: TableRequest, transport: Transport) -> Opened:
         """Let a request through; runs `authorize` in the current request context.
@@ -106,7 +107,14 @@ class Gate:
         try:
             return self._exposures[TableName.parse(text, self._default_schema)]
         except (KeyError, TargetError):
+            self._tell_once(text)
             raise NotExposed from None
+
+    def _tell_once(self, text: str) -> None:
+        """For the developer who forgot it: the client is told nothing. Each name once, and not without end."""
+        if text not in self._told and len(self._told) < 100:
+            self._told.add(text)
+            log.info("somebody asked for the table %.200r, which is not exposed: see expose()", text)
 
     def _columns(self, exposure: Exposure, request: TableRequest) -> frozenset[str] | None:
         if request.columns is None or exposure.columns is None:

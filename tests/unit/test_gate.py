@@ -223,3 +223,14 @@ def test_a_table_is_exposed_once_and_the_log_never() -> None:
         events.expose("orders", columns="*", public=True)
     with pytest.raises(ExposureError, match="never exposed"):
         events.expose("pgevents.log", columns="*", public=True)
+
+
+def test_the_developer_is_told_once_what_was_asked_for(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    closed = Gate([], "public")
+    for name in ["orders", "orders", "evil\nline", *(f"t{n}" for n in range(300))]:
+        with pytest.raises(NotExposed):
+            closed.open(TableRequest(name, frozenset({"insert"}), None), "sse")
+    assert len(caplog.messages) == 100
+    assert caplog.messages[0] == "somebody asked for the table 'orders', which is not exposed: see expose()"
+    assert not any("\n" in message for message in caplog.messages)
