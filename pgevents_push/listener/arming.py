@@ -33,13 +33,14 @@ arming: the lock was held all the time, and nobody who probed without it is left
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from importlib import resources
 from typing import Any
+
+from pgevents_push.listener.statements import statement
 
 # "doorbell" as a number, as in capture/sql/ring.sql; nobody else locks it.
 LOCK = int.from_bytes(b"doorbell", "big")
 
-_WRITING = resources.files("pgevents_push.listener").joinpath("sql", "writing.sql").read_text()
+_WRITING = statement("writing.sql")
 
 Execute = Callable[..., Sequence[tuple[Any, ...]]]
 

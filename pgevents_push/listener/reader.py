@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any
 
 from pgevents_push.cursor import Cursor, Snapshot, inside_batch
 from pgevents_push.errors import CursorError
 from pgevents_push.event import ChangeEvent, ChangeType
+from pgevents_push.listener.statements import statement
 
 Row = tuple[Any, ...]
 Execute = Callable[..., list[Row]]
@@ -23,12 +23,8 @@ READ_BYTES = 8_000_000
 _TYPES: dict[str, ChangeType] = {"i": "insert", "u": "update", "d": "delete", "t": "truncate"}
 
 
-def _sql(name: str) -> str:
-    return resources.files("pgevents_push.listener").joinpath("sql").joinpath(name).read_text(encoding="utf-8")
-
-
 _SINCE, _TRANSACTIONS, _PIECE, _POSITION = (
-    _sql(name) for name in ("since.sql", "transactions.sql", "piece.sql", "position.sql")
+    statement(name) for name in ("since.sql", "transactions.sql", "piece.sql", "position.sql")
 )
 
 

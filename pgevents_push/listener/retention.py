@@ -6,13 +6,13 @@ import logging
 import random
 import time
 from collections.abc import Callable, Mapping
-from importlib import resources
 from typing import Any, NamedTuple
 
 from pgevents_push import waiting
 from pgevents_push.cursor import Snapshot
 from pgevents_push.errors import PGEventsError
 from pgevents_push.listener.connection import Connection
+from pgevents_push.listener.statements import statement
 
 log = logging.getLogger(__name__)
 
@@ -25,11 +25,7 @@ SHORTEST_SECONDS, LONGEST_SECONDS = 1.0, 300.0
 TRIES, PAUSE_SECONDS = 5, 0.02
 
 
-def _sql(name: str) -> str:
-    return resources.files("pgevents_push.listener").joinpath("sql", name).read_text()
-
-
-_PRUNE, _IS_KEPT = _sql("prune.sql"), _sql("is_kept.sql")
+_PRUNE, _IS_KEPT = statement("prune.sql"), statement("is_kept.sql")
 
 
 class Pruned(NamedTuple):
