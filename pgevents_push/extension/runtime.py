@@ -194,9 +194,17 @@ class Runtime:
         return word if running.captured.looked or word != "listening" else "starting"
 
     def report(self) -> dict[str, Any]:
-        """What /pgevents/health tells: nothing that an outsider may not know."""
-        running = self._alive()
-        return {"status": self.status, "connections": 0 if running is None else running.hub.connections}
+        """What /pgevents/health tells: nothing that an outsider may not know, so numbers and no names."""
+        report: dict[str, Any] = {"status": self.status, "connections": 0, "tables": len(self.tables)}
+        if (running := self._alive()) is not None:
+            read = running.pulse.seconds_since_read
+            report |= {
+                "connections": running.hub.connections,
+                "captured": running.captured.count,
+                "seconds_since_read": None if read is None else round(read, 3),
+                "reconnects": running.pulse.reconnects,
+            }
+        return report
 
     def tallies(self) -> list[Tally]:
         """How each handler of this process is doing."""

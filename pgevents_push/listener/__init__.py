@@ -1,6 +1,6 @@
 """The ear: hears the doorbell, reads the log, hands on whole transactions. Knows no subscriber."""
 
-from pgevents_push.listener.connection import Connection
+from pgevents_push.listener.connection import Connection, has_wait_callback
 from pgevents_push.listener.doorbell import Doorbell
 from pgevents_push.listener.listener import Ears, Listener
 from pgevents_push.listener.pulse import Pulse, Status
@@ -14,6 +14,7 @@ __all__ = [
     "Listener",
     "Pulse",
     "Status",
+    "has_wait_callback",
     "read_between",
     "read_position",
     "read_since",

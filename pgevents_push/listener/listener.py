@@ -127,7 +127,7 @@ class Listener:
         checked, found = 0.0, False
         while not self._stopping:
             if time.monotonic() - checked > self._ears.heartbeat_seconds:
-                self._pulse.beat("listening" if doorbell.is_hanging() else "deaf")
+                self._pulse.beat("listening" if doorbell.is_hanging() else "deaf", doorbell.deaf)
                 checked = time.monotonic()
             self._ears.on_round()
             doorbell.wait(found)
@@ -144,4 +144,5 @@ class Listener:
             self._ears.on_batch(batch)
             self._cursor = batch.cursor
             found = found or bool(batch.events)
+        self._pulse.note_read()
         return found
