@@ -213,4 +213,4 @@ class PGEvents:
         self._pump.close()
 
 
-events = PGEvents()
+events: PGEvents = PGEvents()

@@ -74,6 +74,7 @@ class Stream:
         self._recall = recall
         self._named = named
         self._mailbox: Subscription = hub.connect(config.max_queue_bytes)
+        self._sock = sock
         self._unwatch = self._watch(sock)
         self._chunks = self._run()
 
@@ -158,3 +159,5 @@ class Stream:
         retry = jittered_milliseconds(self._config.retry_seconds)
         bye = sse_format.control("bye", {"reason": CLOSINGS[reason].reason, "retry": retry})
         yield b"".join(self._mailbox.take(0)) + sse_format.retry(retry) + bye
+        if self._sock is not None:
+            waiting.hang_up(self._sock)
