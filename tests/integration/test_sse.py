@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from flask import Flask, abort, request
 
+from pgevents_push.cli import pgevents
 from pgevents_push.cursor import Cursor
 from pgevents_push.testing import wait_until
 from tests.fixtures.postgres import Database
@@ -331,12 +332,39 @@ def test_a_stream_before_the_tables_exist_is_ready_when_they_do(shop: Shop, serv
 # --- The other routes
 
 
-def test_health(site: Site, open_shop: Shop) -> None:
+def test_health(site: Site, open_shop: Shop, database: Database) -> None:
+    site.stream("table=orders").next("ready")
     answer = site.ask("/pgevents/health")
-    assert (answer.status, json.loads(answer.body)["status"]) == (200, "listening")
+    report = json.loads(answer.body)
+    assert (answer.status, report["status"]) == (200, "listening")
+    tables = len(open_shop.runtime.tables)
+    assert (report["connections"], report["tables"], report["captured"], report["reconnects"]) == (1, tables, tables, 0)
+    assert 0 <= report["seconds_since_read"] < 5
+    database.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE application_name = 'pgevents_push' AND datname = current_database()"
+    )
+    wait_until(lambda: open_shop.runtime.report()["reconnects"] == 1)
+    wait_until(lambda: open_shop.runtime.status == "listening")
     open_shop.events.stop(open_shop.app)
     answer = site.ask("/pgevents/health")
     assert (answer.status, json.loads(answer.body)["status"]) == (503, "stopped")
+
+
+def test_health_tells_outsiders_no_names(site: Site, open_shop: Shop) -> None:
+    text = site.ask("/pgevents/health").body.decode()
+    assert not [table.table for table in open_shop.runtime.tables if table.table in text.replace('"tables"', "")]
+    assert open_shop.database.name not in text
+
+
+def test_health_of_who_does_not_look_at_triggers(make_shop: MakeShop) -> None:
+    shop = make_shop()
+    shop.create_all()
+    shop.events.on_change(shop.Order)(lambda event: None)
+    shop.register()
+    assert shop.app.test_cli_runner().invoke(pgevents, ["install"]).exit_code == 0
+    quiet = make_shop(PGEVENTS_INSTALL="off").register().start()
+    assert quiet.runtime.report()["captured"] is None
 
 
 def test_the_client_library_is_served(site: Site) -> None:
