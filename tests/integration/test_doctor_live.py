@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from demo.postgres import Postgres, find_binaries
 from pgevents_push.cli import pgevents
@@ -78,9 +79,10 @@ def test_what_is_wrong_with_the_triggers(shop: Shop, database: Database) -> None
 
 
 def test_an_unreachable_database_is_the_finding(make_shop: MakeShop, database: Database) -> None:
-    shop = make_shop()
+    """Nor is the password shown, even where PostgreSQL's own words have it, as the name of a database here."""
     secret = "pass-word-of-the-app"
-    shop.app.config["PGEVENTS_DATABASE_URL"] = f"postgresql+psycopg2://app:{secret}@127.0.0.1:9/{secret}"
+    url = sa.make_url(database.url).set(password=secret, database=secret)
+    shop = make_shop(PGEVENTS_DATABASE_URL=url.render_as_string(hide_password=False))
     registered(shop)
     code, found = doctor(shop)
     assert code == 1

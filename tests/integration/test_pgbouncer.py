@@ -82,8 +82,8 @@ def test_nothing_of_ours_stays_in_the_sessions_of_others(
     shop.events.on_change(shop.Order)(shop.hear())
     started(shop)
     wait_until(lambda: shop.runtime.report().get("captured") == 1)
-    pooled.execute("INSERT INTO orders (id) VALUES (1)")
-    shop.until("insert 1")
+    wait_until(lambda: shop.runtime.status == "deaf")
+    # Nothing is written: pgbouncer would end an idle session to which something comes, and hide what it holds.
     shop.runtime.stop()
     clean = database.connect().cursor()
     clean.execute(LEFT_BEHIND)

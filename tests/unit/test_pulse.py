@@ -48,6 +48,6 @@ def test_losses_and_reads_are_counted() -> None:
     assert (pulse.reconnects, pulse.seconds_since_read) == (0, None)
     pulse.note_read()
     for word in ("listening", "reconnecting", "reconnecting", "listening", "reconnecting"):
-        pulse.beat(word)  # type: ignore[arg-type]
+        pulse.beat(word)
     now[0] = 101.5
     assert (pulse.reconnects, pulse.seconds_since_read) == (2, 1.5)
