@@ -182,6 +182,8 @@ class Installer:
             raise ConnectionLost(f"PostgreSQL cannot be reached: {_first_line(error)}") from error
         try:
             yield connection
+            # A pooler throws a session away whose client leaves in the middle of a transaction.
+            connection.rollback()
         except psycopg2.errors.InsufficientPrivilege as error:
             raise InstallError(_not_allowed(None, self._role(connection), error)) from error
         except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
