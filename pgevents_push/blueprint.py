@@ -68,7 +68,7 @@ class PGEvents:
         self.declarations = Declarations(self._declared)
         self._pump = Pump()
         self._runtimes: weakref.WeakSet[Runtime] = weakref.WeakSet()
-        self.blueprint = self._make_blueprint()
+        self.blueprint: Blueprint = self._make_blueprint()
         if app is not None:
             self.init_app(app)
 
@@ -240,4 +240,4 @@ class PGEvents:
         self._pump.close()
 
 
-events = PGEvents()
+events: PGEvents = PGEvents()

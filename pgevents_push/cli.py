@@ -1,10 +1,10 @@
-"""`flask pgevents …`: install, uninstall, status, sql, prune and tail from the command line."""
+"""`flask pgevents …`: install, uninstall, status, sql, prune, tail and doctor from the command line."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import click
 from flask import current_app
@@ -12,6 +12,7 @@ from flask.cli import AppGroup
 
 from pgevents_push.capture import Retention, Status, ddl, resolve, uninstall_ddl
 from pgevents_push.cursor import Cursor
+from pgevents_push.doctor import Finding, examine, worst
 from pgevents_push.errors import ConnectionLost, PGEventsError
 from pgevents_push.event import ChangeEvent, TableName
 from pgevents_push.extension import Runtime
@@ -225,3 +226,29 @@ def _line(event: ChangeEvent, as_json: bool) -> str:
         return change_json(event, view) or ""
     shown = event.row_json or event.old_json or ""
     return f"{event.at_text}  {event.type:8}  {event.table_name}  {event.pk_json}  {shown}"
+
+
+@pgevents.command()
+@click.option("--url", help="A stream as users reach it, https://…/pgevents/stream?table=…: is it held back?")
+@click.option("--header", "headers", multiple=True, help='For that request: "Cookie: …". May be given several times.')
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@instance
+def doctor(url: str | None, headers: tuple[str, ...], as_json: bool, instance: str | None) -> None:
+    """Examine database, triggers, this process and, with --url, the proxy. Exit code 1 when something does not work."""
+    named = [header.partition(":") for header in headers]
+    findings = examine(_runtime(instance), url, {name.strip(): value.strip() for name, _, value in named})
+    if as_json:
+        click.echo(json.dumps([asdict(finding) for finding in findings], indent=2, ensure_ascii=False))
+    else:
+        for finding in findings:
+            _print_finding(finding)
+    raise SystemExit(1 if worst(findings) == "error" else 0)
+
+
+_COLOURS = {"ok": "green", "note": "blue", "warning": "yellow", "error": "red"}
+
+
+def _print_finding(finding: Finding) -> None:
+    click.echo(f"{click.style(f'{finding.severity:7}', fg=_COLOURS[finding.severity])}  {finding.what}")
+    if finding.cure:
+        click.echo(f"{'':7}  → {finding.cure}")

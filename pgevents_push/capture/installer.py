@@ -114,6 +114,7 @@ class Installer:
     def status(self, tables: Sequence[TableName]) -> Status:
         """Compare the database with what should be in it. Writes nothing and waits for no lock.
 
+        :raises InstallError: the role may not even look.
         :raises ConnectionLost: the database cannot be reached.
         """
         with self._connection() as connection:
@@ -189,6 +190,8 @@ class Installer:
             raise ConnectionLost(f"PostgreSQL cannot be reached: {_first_line(error)}") from error
         try:
             yield connection
+            # A pooler throws a session away whose client leaves in the middle of a transaction.
+            connection.rollback()
         except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
             raise ConnectionLost(f"The connection to PostgreSQL broke: {_first_line(error)}") from error
         except psycopg2.errors.InsufficientPrivilege as error:

@@ -57,6 +57,11 @@ class Captured:
         if not self.looked:
             report(self._captured)
 
+    @property
+    def count(self) -> int | None:
+        """How many tables are captured; None when nobody looks."""
+        return None if self._mode == "off" else len(self._captured)
+
     def prepare(self) -> None:
         """Make sure that there is a log to read, and look after the tables soon. Runs before each connection of
         the listener."""

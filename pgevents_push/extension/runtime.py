@@ -98,6 +98,7 @@ class Runtime:
         # Nothing waits while it is held, so it does no harm that gevent may patch only later.
         self._starting = threading.Lock()
         self._running: _Running | None = None
+        self._ended: _Running | None = None
         self._stopped = False
         self._resolve()
         capture_on_creation(self)
@@ -151,7 +152,7 @@ class Runtime:
         running, self._stopped = self._alive(), True
         if running is None:
             return
-        self._running = None
+        self._running, self._ended = None, running
         atexit.unregister(self.stop)
         running.hub.close("shutdown")
         running.listener.stop()
@@ -171,26 +172,26 @@ class Runtime:
 
     @property
     def hub(self) -> Hub:
-        """The hub of this process; starts listening, because a stream needs it.
+        """The hub of this process; starts listening, because a stream needs it. One that was stopped gives its
+        closed hub, whose streams end with a `bye` at once: to an error EventSource would never come back, and
+        gunicorn's gevent worker takes requests for up to a second after it was told to stop.
 
-        :raises ServerError: the runtime was stopped: this process is going away.
+        :raises ServerError: nothing can listen in this process.
         """
-        if self._stopped:
-            raise ServerError("This process is stopping.")
-        self.start()
-        running = self._alive()
-        if running is None:
-            raise ServerError("This process is stopping.")
-        return running.hub
+        return self._serving().hub
 
     @property
     def replay(self) -> Replay:
         """What answers clients that come back; of this process, as the hub."""
-        _ = self.hub
-        running = self._alive()
-        if running is None:
+        return self._serving().replay
+
+    def _serving(self) -> _Running:
+        if not self._stopped:
+            self.start()
+        running = self._alive() or self._ended
+        if running is None or running.pid != os.getpid():
             raise ServerError("This process is stopping.")
-        return running.replay
+        return running
 
     def connect(self) -> Connection:
         """Open a connection that reads the log."""
@@ -224,9 +225,17 @@ class Runtime:
         return word if running.captured.looked or word != "listening" else "starting"
 
     def report(self) -> dict[str, Any]:
-        """What /pgevents/health tells: nothing that an outsider may not know."""
-        running = self._alive()
-        return {"status": self.status, "connections": 0 if running is None else running.hub.connections}
+        """What /pgevents/health tells: nothing that an outsider may not know, so numbers and no names."""
+        report: dict[str, Any] = {"status": self.status, "connections": 0, "tables": len(self.tables)}
+        if (running := self._alive()) is not None:
+            read = running.pulse.seconds_since_read
+            report |= {
+                "connections": running.hub.connections,
+                "captured": running.captured.count,
+                "seconds_since_read": None if read is None else round(read, 3),
+                "reconnects": running.pulse.reconnects,
+            }
+        return report
 
     def tallies(self) -> list[Tally]:
         """How each handler of this process is doing."""

@@ -1,6 +1,6 @@
 """The ear: hears the doorbell, reads the log, hands on whole transactions. Knows no subscriber."""
 
-from pgevents_push.listener.connection import Connection, Heard
+from pgevents_push.listener.connection import Connection, Heard, has_wait_callback
 from pgevents_push.listener.doorbell import Doorbell
 from pgevents_push.listener.listener import Ears, Listener
 from pgevents_push.listener.pulse import Pulse, Status
@@ -18,6 +18,7 @@ __all__ = [
     "Pruner",
     "Pulse",
     "Status",
+    "has_wait_callback",
     "is_kept",
     "prune",
     "read_between",

@@ -27,17 +27,24 @@ Heard = Literal["rung", "interrupted", "silent"]
 # Set by a statement, not by startup options, which poolers refuse. The log is always read along its index: before
 # its first ANALYZE the planner guesses that a third of it is new, and scans and sorts it for every piece (13 s
 # instead of 2 s for a transaction of 200,000 rows); JIT and parallel workers cost milliseconds and save none.
-# A serializable reader, where the role or the database has that as its default, would make writers fail.
+# Times are sent as UTC, so that is no matter of taste. A serializable reader, where the role or the database has that
+# as its default, would make writers fail.
 _SETTINGS = """
-SELECT set_config('TimeZone', 'UTC', false), set_config('enable_seqscan', 'off', false),
-       set_config('enable_bitmapscan', 'off', false), set_config('jit', 'off', false),
-       set_config('max_parallel_workers_per_gather', '0', false),
-       set_config('statement_timeout', %s, false),
-       set_config('default_transaction_isolation', 'read committed', false),
-       set_config('default_transaction_deferrable', 'off', false)
+SELECT set_config('TimeZone', 'UTC', {local}), set_config('enable_seqscan', 'off', {local}),
+       set_config('enable_bitmapscan', 'off', {local}), set_config('jit', 'off', {local}),
+       set_config('max_parallel_workers_per_gather', '0', {local}),
+       set_config('statement_timeout', '{milliseconds}', {local}),
+       set_config('default_transaction_isolation', 'read committed', {local}),
+       set_config('default_transaction_deferrable', 'off', {local})
 """
 # Whatever PGCLIENTENCODING says: a text that the client's encoding lacks would end each reading of it, for ever.
 _ENCODING = {"client_encoding": "UTF8"}
+# Only in the session that libpq was told of: a pooler gives its clients made-up process ids.
+_ONLY_HERE = " WHERE pg_backend_pid() = {pid}"
+# A second connection that gets a backend which this one has just used proves that they are shared. Poolers hand
+# out the one that was used last; other clients may be quicker, so it is tried again.
+SHARED_TRIES = 3
+SHARED_SECONDS = 2.0
 # Linux notices a vanished peer after 10 + 3 * 5 s without our asking; the deadline of each answer is shorter still.
 _KEEPALIVE = {"keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
 
@@ -47,23 +54,35 @@ class Connection:
 
     :param dsn: libpq's connection parameters.
     :param timeout: seconds within which the server must answer.
+
+    `pooled`: somebody stands between, so the session may be another one with each transaction. Settings of ours
+    would then stay behind in the sessions of others; they go before each statement instead, in one implicit
+    transaction with it.
     """
 
     def __init__(self, dsn: Mapping[str, Any], timeout: float) -> None:
+        self._dsn = dsn
         self._timeout = timeout
         self._pid = os.getpid()
+        self._before = ""
         self._connection: Any = None
         self._wake = waiting.Wake()
         try:
             parameters = {**_KEEPALIVE, **dsn, **_ENCODING, "application_name": APPLICATION_NAME}
             self._connection = psycopg2.connect(**_resolved(parameters), async_=1)
             self._finish(time.monotonic() + timeout)
-            self.execute(_SETTINGS, [str(round(timeout * 1000))])
+            self._set_up(round(timeout * 1000))
         except BaseException as error:
             self.close()
             if isinstance(error, psycopg2.Error):
                 raise ConnectionLost(_first_line(error)) from error
             raise
+
+    def _set_up(self, milliseconds: int) -> None:
+        here = _ONLY_HERE.format(pid=self._connection.info.backend_pid)
+        self.pooled = not self.execute(_SETTINGS.format(local="false", milliseconds=milliseconds) + here)
+        if self.pooled:
+            self._before = _SETTINGS.format(local="true", milliseconds=milliseconds) + ";"
 
     def _finish(self, deadline: float) -> None:
         """Drive libpq until it needs nothing more."""
@@ -92,7 +111,7 @@ class Connection:
         """
         try:
             cursor = self._connection.cursor()
-            cursor.execute(statement, parameters)
+            cursor.execute(self._before + statement, parameters)
             self._finish(time.monotonic() + self._timeout)
             return cursor.fetchall() if cursor.description else []
         except (errors.UndefinedTable, errors.InvalidSchemaName) as error:
@@ -102,6 +121,27 @@ class Connection:
             raise ConnectionLost(f"{_first_line(error)}. {remedy}") from error
         except psycopg2.Error as error:
             raise ConnectionLost(_first_line(error)) from error
+
+    def is_shared(self) -> bool:
+        """Whether others use the same sessions, as behind a pooler in transaction mode: then nothing that belongs to
+        a session works, neither LISTEN nor its locks. Asks only when `pooled`; a pooler in session mode is fine.
+
+        :raises ConnectionLost: the server is gone.
+        """
+        return self.pooled and any(self._meets_another() for _ in range(SHARED_TRIES))
+
+    def _meets_another(self) -> bool:
+        [[before]] = self.execute("SELECT pg_backend_pid()")
+        try:
+            other = Connection(self._dsn, min(SHARED_SECONDS, self._timeout))
+        except ConnectionLost:
+            return False  # the pool is used up: only sessions are held for so long
+        try:
+            [[met]] = other.execute("SELECT pg_backend_pid()")
+        finally:
+            other.close()
+        [[after]] = self.execute("SELECT pg_backend_pid()")
+        return bool(before == met or before != after)
 
     def wait(self, timeout: float) -> Heard:
         """Wait for a notification; tell whether one came, `interrupt` was called, or neither.
@@ -165,3 +205,8 @@ def _resolved(parameters: dict[str, Any]) -> dict[str, Any]:
 
 def _first_line(error: psycopg2.Error) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def has_wait_callback() -> bool:
+    """Whether psycopg2 was told how to wait without blocking, as `psycogreen` does it for the app's own queries."""
+    return extensions.get_wait_callback() is not None

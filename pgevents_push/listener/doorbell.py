@@ -35,17 +35,26 @@ POLL_SECONDS = (0.01, 0.25)
 # So many reads in a row that found what nobody had rung for: a pooler or proxy swallows the rings.
 SWALLOWED = 2
 
+FORGETS = (
+    "a pooler in transaction mode stands before PostgreSQL and would forget our LISTEN: the log is read each 10 to"
+    " 250 ms instead. Give PGEVENTS_DATABASE_URL a direct address, or say that this is wanted: PGEVENTS_WAKEUP = 'poll'"
+)
+FORGOT = "our LISTEN is gone: the log is read each 10 to 250 ms instead. See: flask pgevents doctor"
+SWALLOWS = "changes come that nobody rings for: the log is read each 10 to 250 ms. See: flask pgevents doctor"
+
 
 class Line(Protocol):
     """What the doorbell needs of a Connection."""
 
     def execute(self, statement: str, parameters: Sequence[Any] | None = None) -> list[tuple[Any, ...]]: ...
+    def is_shared(self) -> bool: ...
     def wait(self, timeout: float) -> Heard: ...
     def pause(self, timeout: float) -> Heard: ...
 
 
 class Doorbell:
-    """The bell of one connection. The owner reads the log each time that `wait` returns.
+    """The bell of one connection. The owner reads the log each time that `wait` returns. `deaf` tells why rings do
+    not reach us; None while they do, as far as is known.
 
     :param poll_seconds: the longest that `wait` takes.
     :param wakeup: "poll" never listens and never lets anybody ring.
@@ -62,7 +71,7 @@ class Doorbell:
         self._poll_seconds = poll_seconds
         self._clock = clock
         self._wakeup = wakeup
-        self._deaf = False
+        self.deaf: str | None = None
         self._arming = Arming(connection.execute)
         self._allowance = Allowance(AWAKE_SECONDS, BURST, clock)
         self._polling = Pause(POLL_SECONDS[0], min(POLL_SECONDS[1], poll_seconds))
@@ -72,17 +81,24 @@ class Doorbell:
         self._swallowed = 0
 
     def hang(self) -> None:
-        """LISTEN. Only what is committed after this is rung for: read the log after it, not before."""
+        """LISTEN. Only what is committed after this is rung for: read the log after it, not before.
+
+        Never through a pooler in transaction mode, where LISTEN and the lock of arming would stay behind in a session
+        of somebody else: writers would ring for ever, for nobody.
+        """
         if self._wakeup == "notify":
-            self._connection.execute(f"LISTEN {CHANNEL}")
+            if self._connection.is_shared():
+                self.deaf = FORGETS
+            else:
+                self._connection.execute(f"LISTEN {CHANNEL}")
 
     def is_hanging(self) -> bool:
         """Whether rings reach us, as far as is known. Asks for our LISTEN: the one check that notices a hung server,
         a dead network and a transaction pooler alike. Once deaf, a connection stays so: a pooler forgets at random."""
         listening = (CHANNEL,) in self._connection.execute("SELECT pg_listening_channels()")
         if not listening and self._wakeup == "notify":
-            self._go_deaf()
-        return not self._deaf
+            self._go_deaf(FORGOT)
+        return self.deaf is None
 
     def wait(self, found: bool, longest: float | None = None) -> None:
         """Return when the log is to be read.
@@ -92,7 +108,7 @@ class Doorbell:
         """
         limit = self._poll_seconds if longest is None else min(longest, self._poll_seconds)
         self._count_swallowed(found)
-        if self._wakeup == "poll" or self._deaf:
+        if self._wakeup == "poll" or self.deaf:
             self._poll(found, limit)
         elif self._arming.armed:
             self._sleep(limit)
@@ -141,8 +157,8 @@ class Doorbell:
         self._swallowed += found and self._slept_through
         self._slept_through = False
         if self._swallowed >= SWALLOWED:
-            self._go_deaf()
+            self._go_deaf(SWALLOWS)
 
-    def _go_deaf(self) -> None:
-        self._deaf = True
+    def _go_deaf(self, why: str) -> None:
+        self.deaf = self.deaf or why
         self._arming.disarm()

@@ -139,7 +139,7 @@ class Listener:
         checked, found = 0.0, False
         while not self._stopping:
             if time.monotonic() - checked > self._ears.heartbeat_seconds:
-                self._pulse.beat("listening" if doorbell.is_hanging() else "deaf")
+                self._pulse.beat("listening" if doorbell.is_hanging() else "deaf", doorbell.deaf)
                 checked = time.monotonic()
             self._ears.on_round()
             doorbell.wait(found)
@@ -156,6 +156,7 @@ class Listener:
             self._ears.on_batch(batch)
             self._cursor = batch.cursor
             found = found or bool(batch.events)
+        self._pulse.note_read()
         self._read_at = time.monotonic()
         # After an absence, and behind the reading: a slot of the log that was emptied meanwhile looked empty to it.
         if self._read_at - before > ABSENCE_SECONDS and not is_kept(connection.execute, start.snapshot):

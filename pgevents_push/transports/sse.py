@@ -165,3 +165,5 @@ class Stream:
         retry = jittered_milliseconds(self._config.retry_seconds)
         bye = sse_format.control("bye", {"reason": CLOSINGS[reason].reason, "retry": retry})
         yield b"".join(self._mailbox.take(0)) + sse_format.retry(retry) + bye
+        if self._sock is not None:
+            waiting.hang_up(self._sock)

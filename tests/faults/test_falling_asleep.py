@@ -109,6 +109,9 @@ class SteppedLine:
         self._steps()
         return self._connection.execute(statement, parameters)
 
+    def is_shared(self) -> bool:
+        return self._connection.is_shared()
+
     def read(self) -> bool:
         self._steps()
         before = len(self.seen)

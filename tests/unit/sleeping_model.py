@@ -142,6 +142,9 @@ class World:
     def _rung(self) -> bool:
         return self.told or self.buffered
 
+    def is_shared(self) -> bool:
+        return False
+
     def pause(self, timeout: float) -> Heard:
         self._some_steps(at_least=1)
         self.now += timeout

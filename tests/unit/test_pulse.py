@@ -40,3 +40,14 @@ def test_trouble_is_a_warning_and_an_hour_of_it_is_one_line(caplog: pytest.LogCa
     pulse.beat("listening")
     assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING", "INFO"]
     assert caplog.messages[0] == "listener is reconnecting: gone"
+
+
+def test_losses_and_reads_are_counted() -> None:
+    now = [100.0]
+    pulse = Pulse(lambda status, error: None, clock=lambda: now[0])
+    assert (pulse.reconnects, pulse.seconds_since_read) == (0, None)
+    pulse.note_read()
+    for word in ("listening", "reconnecting", "reconnecting", "listening", "reconnecting"):
+        pulse.beat(word)
+    now[0] = 101.5
+    assert (pulse.reconnects, pulse.seconds_since_read) == (2, 1.5)

@@ -1,0 +1,19 @@
+-- What the doctor asks about the server, our log and who owns the functions. Never fails, whatever is missing and
+-- whatever the role may not do; takes no lock that anybody waits for.
+SELECT
+  pg_catalog.current_setting('server_version_num')::int,
+  pg_catalog.pg_is_in_recovery(),
+  current_user::text,
+  CASE WHEN pg_catalog.pg_is_in_recovery() THEN 0 ELSE pg_catalog.pg_notification_queue_usage() END,
+  l.oid IS NOT NULL,
+  coalesce(pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_table_privilege(l.oid, 'SELECT'), false),
+  coalesce(pg_catalog.pg_total_relation_size(l.oid), 0),
+  greatest(coalesce(l.reltuples, 0), 0)::bigint,
+  o.rolname::text,
+  coalesce(o.rolcanlogin, false),
+  coalesce(o.rolsuper, false)
+FROM (SELECT 1) AS one
+LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = 'pgevents'
+LEFT JOIN pg_catalog.pg_class l ON l.relnamespace = n.oid AND l.relname = 'log' AND l.relkind = 'r'
+LEFT JOIN pg_catalog.pg_proc p ON p.pronamespace = n.oid AND p.proname = 'capture_v1' AND p.pronargs = 0
+LEFT JOIN pg_catalog.pg_roles o ON o.oid = p.proowner
