@@ -194,7 +194,7 @@ class Connection:
 
 
 def libpq_parameters(url: sa.URL) -> dict[str, Any]:
-    """Return what a SQLAlchemy URL means to libpq: whatever driver the app uses, what SQLAlchemy makes of it for ours."""
+    """Return what a SQLAlchemy URL means to libpq, whatever driver the app uses."""
     dialect: Any = psycopg2_dialect.dialect
     _, parameters = dialect().create_connect_args(url.set(drivername="postgresql+psycopg2"))
     return dict(parameters)
