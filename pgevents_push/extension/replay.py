@@ -36,9 +36,10 @@ class Replay:
         :raises CursorError: the log does not reach back to the cursor.
         :raises ConnectionLost: the database is away.
         """
-        remembered = self._hub.remember(since, until)
+        remembered = self._hub.remember(since, until, self._most)
         if remembered is not None:
-            return Page(tuple(remembered), Cursor(since.epoch, until))
+            reached = Cursor.parse(remembered[-1].cursor) if remembered else Cursor(since.epoch, until)
+            return Page(tuple(remembered), reached)
         with self._turns:
             connection = self._idle.pop() if self._idle else self._connect()
             try:

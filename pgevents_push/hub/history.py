@@ -50,9 +50,15 @@ class History:
             self._size -= dropped.size
             self._start = dropped.until  # of its whole batch, whose other pieces are then not asked for any more
 
-    def between(self, since: Cursor, until: Snapshot) -> list[ChangeEvent] | None:
-        """Return the changes after a cursor, of whatever process, that a later snapshot shows, in the order and
-        with the cursors that reading the log would give. None: memory does not reach back so far.
+    def copy(self) -> History:
+        """Return what is known now, to be looked through while more is kept."""
+        copied = History(self._max_bytes)
+        copied._pieces, copied._start = self._pieces.copy(), self._start
+        return copied
+
+    def between(self, since: Cursor, until: Snapshot, most: int) -> list[ChangeEvent] | None:
+        """Return the next changes after a cursor, of whatever process, that a later snapshot shows, in the order
+        and with the cursors that reading the log would give. None: memory does not reach back so far.
 
         It does when nothing that is visible in `_start` is invisible in the cursor: then whatever the cursor
         does not know came after `_start`, and is here.
@@ -60,36 +66,34 @@ class History:
         if self._start is None or not since.snapshot.covers(self._start):
             return None
         rest = [event for piece in self._pieces for event in piece.events if not since.snapshot.sees(int(event.tx))]
-        last_ids = _last_ids(rest)
         if since.until is None:
-            return _stamped(rest, since.epoch, since.snapshot, until, last_ids)
-        known = next((event for event in rest if int(event.id) == since.last_id), None)
-        if known is None:
+            return _stamped(_ordered(rest, until), since.epoch, since.snapshot, until, most)
+        batch = _ordered(rest, since.until)
+        at = next((at for at, event in enumerate(batch) if int(event.id) == since.last_id), None)
+        if at is None:
             return None
-        done = (last_ids[known.tx], since.last_id)
-        open_batch = [event for event in rest if (last_ids[event.tx], int(event.id)) > done]
-        return [
-            *_stamped(open_batch, since.epoch, since.snapshot, since.until, last_ids),
-            *_stamped([e for e in rest if not since.until.sees(int(e.tx))], since.epoch, since.until, until, last_ids),
-        ]
+        if unseen := batch[at + 1 :]:
+            return _stamped(unseen, since.epoch, since.snapshot, since.until, most)
+        later = [event for event in rest if not since.until.sees(int(event.tx))]
+        return _stamped(_ordered(later, until), since.epoch, since.until, until, most)
 
 
-def _last_ids(events: Iterable[ChangeEvent]) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for event in events:
-        found[event.tx] = max(int(event.id), found.get(event.tx, 0))
-    return found
+def _ordered(events: Iterable[ChangeEvent], until: Snapshot) -> list[ChangeEvent]:
+    """Take what a snapshot shows, whole transactions by their greatest id: as one batch of the log."""
+    batch = [event for event in events if until.sees(int(event.tx))]
+    last_ids: dict[str, int] = {}
+    for event in batch:
+        last_ids[event.tx] = max(int(event.id), last_ids.get(event.tx, 0))
+    return sorted(batch, key=lambda event: (last_ids[event.tx], int(event.id)))
 
 
 def _stamped(
-    events: Iterable[ChangeEvent], epoch: str, start: Snapshot, until: Snapshot, last_ids: dict[str, int]
+    batch: Sequence[ChangeEvent], epoch: str, start: Snapshot, until: Snapshot, most: int
 ) -> list[ChangeEvent]:
-    """Take the batch between two snapshots, whole transactions by their greatest id, and number it."""
-    batch = [event for event in events if until.sees(int(event.tx))]
-    batch.sort(key=lambda event: (last_ids[event.tx], int(event.id)))
+    """Number the first events of the batch between two snapshots."""
     shared = inside_batch(epoch, start, until)
-    stamped = [event.replace(cursor=f"{shared}{event.id}") for event in batch]
-    if stamped:
+    stamped = [event.replace(cursor=f"{shared}{event.id}") for event in batch[:most]]
+    if stamped and len(stamped) == len(batch):
         stamped[-1] = stamped[-1].replace(cursor=str(Cursor(epoch, until)))
     return stamped
 

@@ -146,10 +146,13 @@ class Hub:
         else:
             history.keep(events, position)
 
-    def remember(self, since: Cursor, until: Snapshot) -> list[ChangeEvent] | None:
-        """Return the changes between a cursor and a later snapshot; None when memory does not reach back."""
+    def remember(self, since: Cursor, until: Snapshot, most: int) -> list[ChangeEvent] | None:
+        """Return the next changes between a cursor and a later snapshot; None when memory does not reach back."""
+        if self._history is None:
+            return None
         with self._lock:
-            return None if self._history is None else self._history.between(since, until)
+            known = self._history.copy()
+        return known.between(since, until, most)  # outside of the lock: live changes do not wait for it
 
     def hand_over(self, view: View, old: Subscription, new: Subscription) -> None:
         """Let a view go on in another mailbox, with what waits in the old one, which is forgotten."""

@@ -77,12 +77,26 @@ def test_memory_gives_what_the_log_would(seed: int, max_bytes: int) -> None:
             history.keep([event(*change) for change in piece], Cursor(EPOCH, until) if whole else inner)
         position = until
     since = cursor_of_a_client(cluster, chance, other, position)
-    found = history.between(since, position)
+    found = everything(history, since, position, chance.choice((1, 3, 1000)))
     if found is not None:
         assert [int(e.id) for e in found] == expected(cluster, since, position)
         follow_each_cursor(history, found, position)
     elif max_bytes == 10**9:
         assert not since.snapshot.covers(other[0]) or since.until is not None
+
+
+def everything(history: History, since: Cursor, position: Snapshot, most: int) -> list[ChangeEvent] | None:
+    """Page after page."""
+    found: list[ChangeEvent] = []
+    while True:
+        page = history.copy().between(since, position, most)
+        if page is None:
+            return None
+        assert len(page) <= most
+        found += page
+        if not page:
+            return found
+        since = Cursor.parse(page[-1].cursor)
 
 
 def cursor_of_a_client(cluster: Cluster, chance: random.Random, other: list[Snapshot], position: Snapshot) -> Cursor:
@@ -104,6 +118,6 @@ def expected(cluster: Cluster, since: Cursor, position: Snapshot) -> list[int]:
 def follow_each_cursor(history: History, found: list[ChangeEvent], position: Snapshot) -> None:
     """From each event's own cursor exactly the events behind it come."""
     for at, change in enumerate(found):
-        rest = history.between(Cursor.parse(change.cursor), position)
+        rest = everything(history, Cursor.parse(change.cursor), position, 1000)
         assert rest is not None
         assert [e.id for e in rest] == [e.id for e in found[at + 1 :]]
