@@ -143,6 +143,7 @@ class Stream:
             since, self._behind = page.cursor, page.cursor != position
             if frames := resume.frames(page.events, self._views):
                 yield b"".join(frames)
+            waiting.sleep(0)  # the others first, also when neither the log nor the client made us wait
 
     def _ready(self, cursor: Cursor, *, resumed: bool) -> bytes:
         tables = [str(view.table) for view in self._views]
