@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable
 
+from pgevents_push import waiting
 from pgevents_push.cursor import Cursor, Snapshot
 from pgevents_push.errors import ConnectionLost, CursorError
 from pgevents_push.hub import Hub, Page
@@ -16,6 +17,8 @@ log = logging.getLogger(__name__)
 # How many clients may read the log at the same time. A thousand that come back at once take turns, so that
 # live changes keep most of the database and of this process.
 READERS = 2
+# Between two that are answered from memory: under gevent a crowd that came at once would all go before the listener.
+PAUSE_SECONDS = 0.002
 
 
 class Replay:
@@ -43,6 +46,7 @@ class Replay:
         :raises ConnectionLost: the database is away.
         """
         with self._thinking:
+            waiting.sleep(PAUSE_SECONDS)
             remembered = self._hub.remember(since, until, self._most)
         if remembered is not None:
             whole = len(remembered) < self._most
