@@ -21,9 +21,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg2
 
 from demo.postgres import Postgres, find_binaries
+from pgevents_push.extension.replay import READERS
 from tests.faults.checker import PERFECT, Verdict
 from tests.faults.soak_checker import LOG, Logged, unlike_tables, verdict_of
 from tests.faults.soak_clients import Client, Stream
@@ -35,7 +37,11 @@ from tests.fixtures.servers import WORKERS, free_port, serving
 PATIENCE_SECONDS = 30.0
 # Heartbeats and deadlines are short, so that a frozen server and a black hole are noticed within a short round.
 SETTINGS = {"heartbeat_seconds": 1.0, "connect_timeout_seconds": 2.0, "retention_rows": 10**8, "retry_seconds": 0.2}
+# So little history that most who come back are answered from the log, or so much that most are from memory.
+HISTORY_BYTES = {"notify": 200_000, "poll": 16_000_000}
 POSTGRES = {"max_connections": "100", "max_prepared_transactions": "20", "deadlock_timeout": "50ms"}
+# A worker keeps the connections on which clients that came back were answered: each a socket and gevent's pipe.
+KEPT = {"connections": WORKERS * READERS, "fds": 3 * READERS}
 ROWS = " UNION ALL ".join(f"SELECT '{table}', to_json(t) FROM {table} AS t" for table in TABLES)
 
 
@@ -84,7 +90,14 @@ def _stage(wakeup: str, version: int | None) -> Iterator[Stage]:
         assert postgres.port
         proxy = stack.enter_context(Proxy(postgres.port))
         url = f"postgresql+psycopg2://postgres@127.0.0.1:{proxy.port}/postgres"
-        server = serving("gevent", url, app="tests.fixtures.soak_app:app", wakeup=wakeup, **SETTINGS)
+        server = serving(
+            "gevent",
+            url,
+            app="tests.fixtures.soak_app:app",
+            wakeup=wakeup,
+            history_bytes=HISTORY_BYTES[wakeup],
+            **SETTINGS,
+        )
         yield Stage(postgres, proxy, stack.enter_context(server), connect)
 
 
@@ -281,10 +294,18 @@ class Round:
     def _look_for_leaks(self, before: dict[str, int]) -> None:
         def grown() -> list[str]:
             now = self._alive()
-            return [f"{name}: {before[name]} -> {now[name]}" for name in now if now[name] > before[name]]
+            return [f"{name}: {before[name]} -> {now[name]}" for name in now
+                    if now[name] > before[name] + KEPT.get(name, 0)]  # fmt: skip
 
         if not until(lambda: not grown(), 15):
-            self.report.leaks = grown()
+            self.report.leaks = [*grown(), *map(_open_files, self._stage.workers())]
+
+
+def _open_files(pid: int) -> str:
+    """Say what a process has open."""
+    links = [link.readlink() for link in Path(f"/proc/{pid}/fd").iterdir()]
+    connections = [f"{c.fd}: {c.laddr} {c.raddr} {c.status}" for c in psutil.Process(pid).net_connections("all")]
+    return f"{pid}: {sorted(map(str, links))} {connections}"
 
 
 def run(seed: int, seconds: float, wakeup: str = "notify", version: int | None = None) -> Report:

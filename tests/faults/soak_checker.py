@@ -83,7 +83,10 @@ def _garbled(truth: Iterable[Logged], seen: Iterable[dict[str, Any]]) -> int:
     )  # fmt: skip
 
 
-def unlike_tables(log: Iterable[Logged], before: Iterable[tuple[str, Any]], after: Iterable[tuple[str, Any]]) -> list[str]:
+Rows = Iterable[tuple[str, Any]]
+
+
+def unlike_tables(log: Iterable[Logged], before: Rows, after: Rows) -> list[str]:
     """Play the log upon the rows of `before`; return what differs from those of `after`, a few words each.
 
     :param before, after: (table, row) of all rows.

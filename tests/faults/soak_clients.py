@@ -1,4 +1,4 @@
-"""Clients of the soak: threads that connect, stall, vanish and come back with their last cursor, by either transport."""
+"""Clients of the soak: threads that connect, stall, vanish and resume from their last cursor, by either transport."""
 
 from __future__ import annotations
 

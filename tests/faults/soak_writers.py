@@ -54,7 +54,8 @@ def _cascade(cursor: Any, chance: random.Random) -> None:
 def _key(cursor: Any, chance: random.Random) -> None:
     """Give an item another key, which its children follow."""
     cursor.execute(
-        "UPDATE item SET id = %(new)s, n = n + 1 WHERE id = %(old)s AND NOT EXISTS (SELECT FROM item WHERE id = %(new)s)",
+        "UPDATE item SET id = %(new)s, n = n + 1 WHERE id = %(old)s"
+        " AND NOT EXISTS (SELECT FROM item WHERE id = %(new)s)",
         {"old": chance.randint(1, ROWS), "new": chance.randint(1, ROWS)},
     )
 
