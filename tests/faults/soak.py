@@ -236,6 +236,8 @@ class Round:
                 clients.start(self._late[number].run)
             time.sleep(step.pause)
             NEMESES[step.name][0](self._stage, step.seconds)
+        for client in self._late[len(steps) :]:
+            clients.start(client.run)
         writers.end()
         for writer in self._writers:
             self.report.errors += writer.errors

@@ -146,7 +146,8 @@ class Writer:
         self.counts[error.pgcode or "connection lost"] += 1
         if error.pgcode and error.pgcode not in EXPECTED:
             self.errors.append(f"{error.pgcode} {error}")
-        if connection is not None and not connection.closed and error.pgcode and error.pgcode[:2] != "57":
+        usable = connection is not None and not connection.closed and error.pgcode and error.pgcode[:2] != "57"
+        if usable and not self._two_phase:  # psycopg2 takes no rollback in the middle of a two-phase transaction
             connection.rollback()
             return connection
         if connection is not None:
