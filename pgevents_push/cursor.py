@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 from pgevents_push.errors import CursorError
@@ -77,9 +78,13 @@ class Snapshot:
     def __str__(self) -> str:
         return f"{self.xmin}:{self.xmax}:{','.join(map(str, self.xip))}"
 
+    @cached_property
+    def _running(self) -> frozenset[int]:
+        return frozenset(self.xip)  # of a forged cursor these may be thousands, asked about for each event
+
     def sees(self, xid: int) -> bool:
         """Whether the transaction, once committed, is visible in this snapshot."""
-        return xid < self.xmin or (xid < self.xmax and xid not in self.xip)
+        return xid < self.xmin or (xid < self.xmax and xid not in self._running)
 
     def covers(self, other: Snapshot) -> bool:
         """Whether everything that is visible in the other one is visible in this one."""

@@ -38,9 +38,10 @@ class Handler:
     when: When | None = None
 
     @property
-    def key(self) -> tuple[object, ...]:
-        """What makes it the same handler. By identity, because a callable object may have no hash."""
-        return (id(self.function), id(self.when), self.target.name, self.types, self.columns)
+    def key(self) -> int:
+        """What its queue is known by: the function, so that one which is registered for several types, by stacked
+        decorators for example, gets their events in order. By identity: a callable object may have no hash."""
+        return id(self.function)
 
     @property
     def name(self) -> str:
@@ -67,25 +68,28 @@ class Tally:
 
 
 class Runner:
-    """Runs one handler, event after event, so that it keeps their order and holds up nobody else."""
+    """Runs one function, event after event, so that it keeps their order and holds up nobody else. It may be the
+    function of several handlers."""
 
     def __init__(self, app: Flask, handler: Handler, most: int) -> None:
         self.tally = Tally(handler.name)
         self._app = app
-        self._handler = handler
+        self._name = handler.name
+        # Kept: while it lives, no other function can have its identity.
+        self._function = handler.function
         self._most = most
-        self._queue: deque[ChangeEvent] = deque()
+        self._queue: deque[tuple[Handler, ChangeEvent]] = deque()
         self._changed = threading.Condition(threading.Lock())
         self._stopping = False
         self._pid = os.getpid()
         self._task = waiting.spawn(self._run, name=f"pgevents-handler {handler.name}")
 
-    def put(self, event: ChangeEvent) -> None:
+    def put(self, handler: Handler, event: ChangeEvent) -> None:
         """Queue an event. A handler that is too far behind misses it, which is logged, counted and signalled."""
         with self._changed:
             full = len(self._queue) >= self._most
             if not full:
-                self._queue.append(event)
+                self._queue.append((handler, event))
                 self._changed.notify()
         if full:
             self._overflow(event)
@@ -93,8 +97,8 @@ class Runner:
     def _overflow(self, event: ChangeEvent) -> None:
         self.tally.counts["missed"] += 1
         if self.tally.counts["missed"] == 1:
-            log.error("handler %s is %d events behind and misses event %s", self._handler.name, self._most, event.id)
-        signals.tell(signals.handler_overflowed, self._app, event=event, handler=self._handler.name)
+            log.error("handler %s is %d events behind and misses event %s", self._name, self._most, event.id)
+        signals.tell(signals.handler_overflowed, self._app, event=event, handler=self._name)
 
     def stop(self) -> None:
         """End after the event that is being handled."""
@@ -106,13 +110,14 @@ class Runner:
         self._task.join(timeout)
 
     def _run(self) -> None:
-        while (event := self._next()) is not None:
+        while (work := self._next()) is not None:
+            handler, event = work
             try:
-                self._call(event)
+                self._call(handler, event)
             except BaseException as error:  # also SystemExit and gevent.Timeout: the next event has its own chance
                 self._failed(event, error)
 
-    def _next(self) -> ChangeEvent | None:
+    def _next(self) -> tuple[Handler, ChangeEvent] | None:
         with self._changed:
             while not self._queue and not self._stopping:
                 self._changed.wait()
@@ -120,29 +125,29 @@ class Runner:
             ended = self._stopping or self._pid != os.getpid()
             return None if ended else self._queue.popleft()
 
-    def _call(self, event: ChangeEvent) -> None:
+    def _call(self, handler: Handler, event: ChangeEvent) -> None:
         # A copy of its own: what a handler does to event.row stays with that handler.
-        own = event.replace(loader=_loader(self._handler.target))
+        own = event.replace(loader=_loader(handler.target))
         with self._app.app_context():  # leaving it removes Flask-SQLAlchemy's session
-            if self._handler.wants(own):
-                self._handler.function(own)
+            if handler.wants(own):
+                handler.function(own)
                 self.tally.counts["handled"] += 1
 
     def _failed(self, event: ChangeEvent, error: BaseException) -> None:
         self.tally.counts["failed"] += 1
         self.tally.last_error = f"{type(error).__name__}: {error}"
-        log.error("handler %s failed on event %s", self._handler.name, event.id, exc_info=error)
-        signals.tell(signals.handler_failed, self._app, event=event, handler=self._handler.name, error=error)
+        log.error("handler %s failed on event %s", self._name, event.id, exc_info=error)
+        signals.tell(signals.handler_failed, self._app, event=event, handler=self._name, error=error)
 
 
 class Dispatcher:
-    """The runners of one process and app; a handler's runner starts with its first event."""
+    """The runners of one process and app; a function's runner starts with its first event."""
 
     def __init__(self, app: Flask, handlers: Callable[[], Iterable[Handler]], most: int) -> None:
         self._app = app
         self._handlers = handlers
         self._most = most
-        self._runners: dict[tuple[object, ...], Runner] = {}
+        self._runners: dict[int, Runner] = {}
 
     def dispatch(self, events: Iterable[ChangeEvent]) -> None:
         """Queue events for the handlers that they concern. Raises nothing: the listener would read these events
@@ -158,7 +163,7 @@ class Dispatcher:
         try:
             if handler.key not in self._runners:
                 self._runners[handler.key] = Runner(self._app, handler, self._most)
-            self._runners[handler.key].put(event)
+            self._runners[handler.key].put(handler, event)
         except Exception:  # no thread to be had, for example
             log.exception("handler %s misses event %s", handler.name, event.id)
 

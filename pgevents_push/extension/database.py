@@ -8,11 +8,11 @@ from typing import Any
 
 import sqlalchemy as sa
 from flask import Flask
-from sqlalchemy.dialects.postgresql import psycopg2 as psycopg2_dialect
 
 from pgevents_push.capture import Target
 from pgevents_push.config import Config
 from pgevents_push.errors import ConfigurationError, DatabaseError
+from pgevents_push.listener import libpq_parameters
 
 # What drivers take beside libpq's parameters: psycopg2's classes, which change how rows look, and psycopg's options.
 _NOT_LIBPQ = {
@@ -55,7 +55,7 @@ class Database:
                 f"Set {prefix}_DATABASE_URL, or register the blueprint only where PostgreSQL is configured."
             )
         own = default is not None and _same(url, _parse(default))
-        return cls(url, _dsn(url) | (arguments if own else {}), prefix)
+        return cls(url, libpq_parameters(url) | (arguments if own else {}), prefix)
 
     def check(self, target: Target, app: Flask) -> None:
         """Make sure that a model's table lives in this database.
@@ -102,13 +102,6 @@ def _parse(text: str | sa.URL) -> sa.URL:
     except sa.exc.ArgumentError:
         # Its own message would print the URL, and with it the password.
         raise DatabaseError("The database URL cannot be read: postgresql+psycopg2://user:password@host/name") from None
-
-
-def _dsn(url: sa.URL) -> dict[str, Any]:
-    # Whatever driver the app uses, libpq's parameters are those that SQLAlchemy makes for psycopg2.
-    dialect: Any = psycopg2_dialect.dialect
-    _, parameters = dialect().create_connect_args(url.set(drivername="postgresql+psycopg2"))
-    return dict(parameters)
 
 
 def _same(one: sa.URL, other: sa.URL) -> bool:

@@ -14,7 +14,7 @@ EVENT_BYTES = 1500
 
 
 @dataclass(frozen=True)
-class _Piece:
+class Piece:
     """Some changes of one batch; `until` is where that batch ends."""
 
     until: Snapshot
@@ -30,7 +30,7 @@ class History:
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._pieces: deque[_Piece] = deque()
+        self._pieces: deque[Piece] = deque()
         self._size = 0
         self._start: Snapshot | None = None
 
@@ -43,35 +43,50 @@ class History:
         """Add what was published, and the position after it."""
         if not events:
             return
-        self._pieces.append(_Piece(position.reached, events, sum(map(_weight, events))))
+        self._pieces.append(Piece(position.reached, events, sum(map(_weight, events))))
         self._size += self._pieces[-1].size
         while self._size > self._max_bytes:
             dropped = self._pieces.popleft()
             self._size -= dropped.size
             self._start = dropped.until  # of its whole batch, whose other pieces are then not asked for any more
 
-    def between(self, since: Cursor, until: Snapshot) -> list[ChangeEvent] | None:
-        """Return the changes after a cursor, of whatever process, that a later snapshot shows, in the order and
-        with the cursors that reading the log would give. None: memory does not reach back so far.
+    def after(self, since: Cursor) -> list[Piece] | None:
+        """Return the pieces that may hold what came after a cursor, of whatever process; quick. None: memory does
+        not reach back so far.
 
         It does when nothing that is visible in `_start` is invisible in the cursor: then whatever the cursor
         does not know came after `_start`, and is here.
         """
         if self._start is None or not since.snapshot.covers(self._start):
             return None
-        rest = [event for piece in self._pieces for event in piece.events if not since.snapshot.sees(int(event.tx))]
-        last_ids = _last_ids(rest)
-        if since.until is None:
-            return _stamped(rest, since.epoch, since.snapshot, until, last_ids)
-        known = next((event for event in rest if int(event.id) == since.last_id), None)
-        if known is None:
-            return None
-        done = (last_ids[known.tx], since.last_id)
-        open_batch = [event for event in rest if (last_ids[event.tx], int(event.id)) > done]
-        return [
-            *_stamped(open_batch, since.epoch, since.snapshot, since.until, last_ids),
-            *_stamped([e for e in rest if not since.until.sees(int(e.tx))], since.epoch, since.until, until, last_ids),
-        ]
+        found: deque[Piece] = deque()
+        for piece in reversed(self._pieces):
+            if since.snapshot.covers(piece.until):
+                break  # so it does those before: the listener's snapshots only grow
+            found.appendleft(piece)
+        return list(found)
+
+
+def between(pieces: Iterable[Piece], since: Cursor, until: Snapshot, most: int) -> list[ChangeEvent] | None:
+    """Return the first changes after a cursor that a later snapshot shows, at most `most`, in the order and with
+    the cursors that reading the log would give. None: the cursor's own event is not here.
+
+    :param pieces: what History.after() returned for the cursor.
+    """
+    rest = [event for piece in pieces for event in piece.events if not since.snapshot.sees(int(event.tx))]
+    last_ids = _last_ids(rest)
+    if since.until is None:
+        return _stamped(rest, since.epoch, since.snapshot, until, last_ids, most)
+    known = next((event for event in rest if int(event.id) == since.last_id), None)
+    if known is None:
+        return None
+    done = (last_ids[known.tx], since.last_id)
+    open_batch = [event for event in rest if (last_ids[event.tx], int(event.id)) > done]
+    found = _stamped(open_batch, since.epoch, since.snapshot, since.until, last_ids, most)
+    if len(found) < most:
+        new = [event for event in rest if not since.until.sees(int(event.tx))]
+        found += _stamped(new, since.epoch, since.until, until, last_ids, most - len(found))
+    return found
 
 
 def _last_ids(events: Iterable[ChangeEvent]) -> dict[str, int]:
@@ -82,14 +97,14 @@ def _last_ids(events: Iterable[ChangeEvent]) -> dict[str, int]:
 
 
 def _stamped(
-    events: Iterable[ChangeEvent], epoch: str, start: Snapshot, until: Snapshot, last_ids: dict[str, int]
+    events: Iterable[ChangeEvent], epoch: str, start: Snapshot, until: Snapshot, last_ids: dict[str, int], most: int
 ) -> list[ChangeEvent]:
-    """Take the batch between two snapshots, whole transactions by their greatest id, and number it."""
+    """Take the batch between two snapshots, whole transactions by their greatest id, and number its beginning."""
     batch = [event for event in events if until.sees(int(event.tx))]
     batch.sort(key=lambda event: (last_ids[event.tx], int(event.id)))
     shared = inside_batch(epoch, start, until)
-    stamped = [event.replace(cursor=f"{shared}{event.id}") for event in batch]
-    if stamped:
+    stamped = [event.replace(cursor=f"{shared}{event.id}") for event in batch[:most]]
+    if stamped and len(stamped) == len(batch):
         stamped[-1] = stamped[-1].replace(cursor=str(Cursor(epoch, until)))
     return stamped
 

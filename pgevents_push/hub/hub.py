@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from pgevents_push.cursor import Cursor, Snapshot
 from pgevents_push.event import ChangeEvent, TableName
-from pgevents_push.hub.history import History
+from pgevents_push.hub.history import History, between
 from pgevents_push.hub.subscription import CloseReason, Subscription
 from pgevents_push.hub.view import View
 
@@ -69,11 +69,6 @@ class Hub:
         :param since: wait also until we are past this cursor, which may come from a process that was quicker.
         :param enough: but not beyond this many `looks` into the log, by default two more: a cursor that is then
             still ahead is none of this log.
-        :param since: wait also until we are past this cursor, which may come from a process that was quicker.
-        :param enough: but not beyond this many `looks` into the log, by default two more: a cursor that is then
-            still ahead is none of this log.
-        :param greet: makes a frame of that cursor, which goes into the mailbox behind all that is older
-            and before the first change of these views.
         """
         with self._live:
             last = self.looks + 2 if enough is None else enough
@@ -146,10 +141,13 @@ class Hub:
         else:
             history.keep(events, position)
 
-    def remember(self, since: Cursor, until: Snapshot) -> list[ChangeEvent] | None:
-        """Return the changes between a cursor and a later snapshot; None when memory does not reach back."""
+    def remember(self, since: Cursor, until: Snapshot, most: int) -> list[ChangeEvent] | None:
+        """Return the first changes between a cursor and a later snapshot, at most `most`; None when memory does not
+        reach back."""
         with self._lock:
-            return None if self._history is None else self._history.between(since, until)
+            pieces = self._history.after(since) if self._history is not None else None
+        # Behind the lock: a thousand clients that come back at once would keep `publish` waiting for seconds.
+        return None if pieces is None else between(pieces, since, until, most)
 
     def hand_over(self, view: View, old: Subscription, new: Subscription) -> None:
         """Let a view go on in another mailbox, with what waits in the old one, which is forgotten."""

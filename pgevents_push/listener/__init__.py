@@ -1,6 +1,6 @@
 """The ear: hears the doorbell, reads the log, hands on whole transactions. Knows no subscriber."""
 
-from pgevents_push.listener.connection import Connection, Heard, has_wait_callback
+from pgevents_push.listener.connection import Connection, Heard, has_wait_callback, libpq_parameters
 from pgevents_push.listener.doorbell import Doorbell
 from pgevents_push.listener.listener import Ears, Listener
 from pgevents_push.listener.pulse import Pulse, Status
@@ -20,6 +20,7 @@ __all__ = [
     "Status",
     "has_wait_callback",
     "is_kept",
+    "libpq_parameters",
     "prune",
     "read_between",
     "read_position",

@@ -13,7 +13,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import psycopg2
+import sqlalchemy as sa
 from psycopg2 import errors, extensions
+from sqlalchemy.dialects.postgresql import psycopg2 as psycopg2_dialect
 
 from pgevents_push import waiting
 from pgevents_push.errors import ConnectionLost
@@ -189,6 +191,13 @@ class Connection:
         # In a forked child: to say good-bye would end the parent's session.
         if self._connection is not None and self._pid == os.getpid():
             self._connection.close()
+
+
+def libpq_parameters(url: sa.URL) -> dict[str, Any]:
+    """Return what a SQLAlchemy URL means to libpq, whatever driver the app uses."""
+    dialect: Any = psycopg2_dialect.dialect
+    _, parameters = dialect().create_connect_args(url.set(drivername="postgresql+psycopg2"))
+    return dict(parameters)
 
 
 def _resolved(parameters: dict[str, Any]) -> dict[str, Any]:

@@ -76,6 +76,7 @@ class Stream:
         self._sock = sock
         self._mailbox = Subscription(config.max_queue_bytes)
         self._unwatch: Callable[[], None] = lambda: None
+        self._behind = False
         self._chunks = self._run()
 
     def _open(self) -> None:
@@ -127,19 +128,22 @@ class Stream:
 
     def _missed(self, since: Cursor, position: Cursor) -> Iterator[bytes]:
         """Send the changes between the two, a page at a time; what is published meanwhile waits in the mailbox."""
-        while since != position and self._mailbox.closed is None:
+        self._behind = since != position
+        while self._behind and self._mailbox.closed is None:
             try:
                 page = self._recall(since, position.snapshot)
             except CursorError:
+                self._behind = False
                 yield self._gap("retention", position)
                 return
             except ConnectionLost:
                 waiting.sleep(resume.RETRY_SECONDS)
                 yield sse_format.COMMENT
                 continue
-            since = page.cursor
+            since, self._behind = page.cursor, page.cursor != position
             if frames := resume.frames(page.events, self._views):
                 yield b"".join(frames)
+            waiting.sleep(0)  # the others first, also when neither the log nor the client made us wait
 
     def _ready(self, cursor: Cursor, *, resumed: bool) -> bytes:
         tables = [str(view.table) for view in self._views]
@@ -164,6 +168,8 @@ class Stream:
             return
         retry = jittered_milliseconds(self._config.retry_seconds)
         bye = sse_format.control("bye", {"reason": CLOSINGS[reason].reason, "retry": retry})
-        yield b"".join(self._mailbox.take(0)) + sse_format.retry(retry) + bye
+        # Not what waits behind missed changes that were not sent: the client would go on after it, without them.
+        waiting_frames = [] if self._behind else self._mailbox.take(0)
+        yield b"".join(waiting_frames) + sse_format.retry(retry) + bye
         if self._sock is not None:
             waiting.hang_up(self._sock)

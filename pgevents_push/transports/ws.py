@@ -13,6 +13,7 @@ from flask import Flask, Response, request
 from flask.globals import app_ctx
 from werkzeug.exceptions import HTTPException
 
+from pgevents_push import waiting
 from pgevents_push.config import Config
 from pgevents_push.cursor import Cursor
 from pgevents_push.errors import BadParameter, Forbidden, RequestError, Unauthorized, Unavailable
@@ -189,7 +190,8 @@ class Conversation:
     def _beat(self) -> None:
         # Before the first ready there is no cursor to move, nor while one of the subscriptions is behind; the ping
         # keeps proxies from closing.
-        alike = self._views and not self._catching_up
+        behind = self._catching_up or any(new.named for new in self._waiting.values())
+        alike = self._views and not behind
         cursor = self._hub.position(self._mailbox) if alike else None
         self._send([PING_FRAME if cursor is None else control("sync", cursor=cursor)])
 
@@ -267,6 +269,8 @@ class Conversation:
             frames, reason = catch_up.next_page(self._recall, self._clock)
             # Behind what is queued, its own `ready` first of all.
             self._send_all(self._mailbox.take(0) + frames)
+            self._mailbox.poke()  # the client may have said something meanwhile, and `take` forgets that
+            waiting.sleep(0)  # the others first, also when neither the log nor the client made us wait
             if catch_up.done:
                 del self._catching_up[ref]
                 self._join(ref, catch_up, reason)

@@ -84,3 +84,17 @@ def test_a_handler_that_was_removed_leaves_no_thread(dispatcher: Dispatcher, han
     wait_until(lambda: len(stays.ids) == 2)
     assert len(gone.ids) == 1
     assert len(dispatcher.tallies()) == 1
+
+
+def test_a_function_of_several_handlers_gets_all_in_order(dispatcher: Dispatcher, handlers: list[Handler]) -> None:
+    heard: list[str] = []
+
+    def hear(event: ChangeEvent) -> None:
+        heard.append(event.type)
+
+    handlers += [Handler(hear, resolve("orders"), frozenset({type_})) for type_ in CHANGE_TYPES]
+    wanted = ["insert", "update", "delete", "truncate"] * 50
+    rows = {"insert": {"row": {"id": 1}}, "update": {"row": {"id": 1}, "old": {"id": 2}}, "delete": {"old": {"id": 1}}}
+    dispatcher.dispatch([make_event("orders", type_, **rows.get(type_, {})) for type_ in wanted])  # type: ignore[arg-type]
+    wait_until(lambda: len(heard) == len(wanted))
+    assert heard == wanted

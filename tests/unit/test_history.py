@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pgevents_push.cursor import Cursor, Snapshot
 from pgevents_push.event import ChangeEvent
-from pgevents_push.hub.history import History
+from pgevents_push.hub.history import History, between
 
 EPOCH = "abcd"
 
@@ -77,12 +77,29 @@ def test_memory_gives_what_the_log_would(seed: int, max_bytes: int) -> None:
             history.keep([event(*change) for change in piece], Cursor(EPOCH, until) if whole else inner)
         position = until
     since = cursor_of_a_client(cluster, chance, other, position)
-    found = history.between(since, position)
+    found = remembered(history, since, position)
     if found is not None:
         assert [int(e.id) for e in found] == expected(cluster, since, position)
         follow_each_cursor(history, found, position)
+        assert page_by_page(history, since, position, chance.randint(1, 5)) == [e.id for e in found]
     elif max_bytes == 10**9:
         assert not since.snapshot.covers(other[0]) or since.until is not None
+
+
+def remembered(history: History, since: Cursor, until: Snapshot, most: int = 10**9) -> list[ChangeEvent] | None:
+    pieces = history.after(since)
+    return None if pieces is None else between(pieces, since, until, most)
+
+
+def page_by_page(history: History, since: Cursor, until: Snapshot, most: int) -> list[str]:
+    ids: list[str] = []
+    while since != Cursor(EPOCH, until):
+        page = remembered(history, since, until, most)
+        assert page is not None
+        assert len(page) <= most
+        ids += [event.id for event in page]
+        since = Cursor.parse(page[-1].cursor) if len(page) == most else Cursor(EPOCH, until)
+    return ids
 
 
 def cursor_of_a_client(cluster: Cluster, chance: random.Random, other: list[Snapshot], position: Snapshot) -> Cursor:
@@ -104,6 +121,6 @@ def expected(cluster: Cluster, since: Cursor, position: Snapshot) -> list[int]:
 def follow_each_cursor(history: History, found: list[ChangeEvent], position: Snapshot) -> None:
     """From each event's own cursor exactly the events behind it come."""
     for at, change in enumerate(found):
-        rest = history.between(Cursor.parse(change.cursor), position)
+        rest = remembered(history, Cursor.parse(change.cursor), position)
         assert rest is not None
         assert [e.id for e in rest] == [e.id for e in found[at + 1 :]]

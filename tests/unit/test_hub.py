@@ -404,3 +404,22 @@ def test_a_cursor_of_the_future_is_not_waited_for_for_ever() -> None:
     hub.publish([], "abcd~10:10:")
     hub.publish([], "abcd~11:11:")
     assert hub.subscribe(mailbox, [view(encode)], 0, since=future, enough=enough) == "abcd~11:11:"
+
+
+def test_publish_does_not_wait_while_history_is_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand clients that come back at once would hold everybody up."""
+    hub = Hub(1_000_000)
+    hub.publish([], "abcd~1:1:")
+    searched = []
+
+    def search(*_: object) -> list[ChangeEvent]:
+        publishing = threading.Thread(target=hub.publish, args=([], "abcd~2:2:"))
+        publishing.start()
+        publishing.join(2)
+        searched.append(publishing.is_alive())
+        return []
+
+    monkeypatch.setattr("pgevents_push.hub.hub.between", search)
+    since = Cursor.parse("abcd~1:1:")
+    assert hub.remember(since, since.snapshot, 10) == []
+    assert searched == [False]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -168,6 +169,24 @@ def test_a_table_that_is_not_captured_yet_holds_up_no_other() -> None:
         lambda c: world.hub.capture(everything),
     )
     assert connection.kinds() == ["ready b", "sync", "ready a"]
+
+
+def test_no_cursor_is_told_while_one_that_comes_back_waits() -> None:
+    """The client would take it for that subscription's own, and miss what came before."""
+    world = World()
+    world.hub.capture(frozenset({TableName("public", "t")}))
+    connection = world.run(
+        subscribes("a", table="later", since=position(0)), subscribes("b"), world.sleep(16), lambda c: None
+    )
+    assert connection.kinds() == ["ready b", "0x89"]
+
+
+def test_what_the_client_says_during_its_last_page_is_heard_at_once() -> None:
+    world = World(heartbeat_seconds=5.0)
+    begun = time.monotonic()
+    connection = world.run(subscribes("a", since=position(0)), says(type="ping"))
+    assert connection.kinds() == ["ready a", "pong"]
+    assert time.monotonic() - begun < 4
 
 
 def test_a_waiting_subscription_counts_and_can_be_taken_back() -> None:
