@@ -11,11 +11,10 @@ import json
 import random
 import sys
 import tempfile
-import threading
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,15 +27,20 @@ from demo.postgres import Postgres, find_binaries
 from pgevents_push.extension.replay import READERS
 from tests.faults.checker import PERFECT, Verdict
 from tests.faults.soak_checker import LOG, Logged, unlike_tables, verdict_of
-from tests.faults.soak_clients import Client, Stream
+from tests.faults.soak_clients import Client
 from tests.faults.soak_nemeses import KILL, NEMESES, Stage, crash, freeze, plan
+from tests.faults.soak_probes import PATIENCE_SECONDS, Threads, probes, until
 from tests.faults.soak_writers import SCHEMA, TABLES, Writer
 from tests.fixtures.proxy import Proxy
 from tests.fixtures.servers import WORKERS, free_port, serving
 
-PATIENCE_SECONDS = 30.0
 # Heartbeats and deadlines are short, so that a frozen server and a black hole are noticed within a short round.
-SETTINGS = {"heartbeat_seconds": 1.0, "connect_timeout_seconds": 2.0, "retention_rows": 10**8, "retry_seconds": 0.2}
+SETTINGS: dict[str, Any] = {
+    "heartbeat_seconds": 1.0,
+    "connect_timeout_seconds": 2.0,
+    "retention_rows": 10**8,
+    "retry_seconds": 0.2,
+}
 # So little history that most who come back are answered from the log, or so much that most are from memory.
 HISTORY_BYTES = {"notify": 200_000, "poll": 16_000_000}
 POSTGRES = {"max_connections": "100", "max_prepared_transactions": "20", "deadlock_timeout": "50ms"}
@@ -101,42 +105,6 @@ def _stage(wakeup: str, version: int | None) -> Iterator[Stage]:
         yield Stage(postgres, proxy, stack.enter_context(server), connect)
 
 
-class Threads:
-    """Threads with one way to be told to stop. What one of them raises is an error of the round."""
-
-    def __init__(self, errors: list[str]) -> None:
-        self.stop = threading.Event()
-        self._errors = errors
-        self._threads: list[threading.Thread] = []
-
-    def start(self, run: Callable[[threading.Event], None]) -> None:
-        thread = threading.Thread(target=self._run, args=[run], daemon=True)
-        self._threads.append(thread)
-        thread.start()
-
-    def _run(self, run: Callable[[threading.Event], None]) -> None:
-        try:
-            run(self.stop)
-        except Exception as error:  # of a thread: the report must show it
-            self._errors.append(f"{type(error).__name__}: {error}")
-
-    def end(self) -> None:
-        self.stop.set()
-        for thread in self._threads:
-            thread.join(PATIENCE_SECONDS)
-            if thread.is_alive():
-                self._errors.append("a thread did not end")
-
-
-def until(true: Callable[[], object], seconds: float = PATIENCE_SECONDS) -> bool:
-    deadline = time.monotonic() + seconds
-    while not true():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
-
-
 class Round:
     """One run: quiet, measured, stormy, calm, quiet."""
 
@@ -176,7 +144,7 @@ class Round:
     # ------------------------------------------------------------------------------------ the quiet before
     def _measure(self) -> None:
         """How long each worker's stream takes to go on after three of the nemeses."""
-        with self._probes() as deliver:
+        with probes(self._stage, self.report.errors) as deliver:
             deliver()
             self.report.recovery["nothing"] = deliver()
             self._stage.execute(KILL)
@@ -185,44 +153,6 @@ class Round:
             self.report.recovery["PostgreSQL restarted"] = deliver()
             freeze(self._stage, 4.0)
             self.report.recovery["PostgreSQL frozen"] = deliver()
-
-    @contextmanager
-    def _probes(self) -> Iterator[Callable[[], float]]:
-        """Yields what inserts a row and returns the seconds until every worker has delivered it."""
-        errors, number = self.report.errors, 0
-        threads, probes = Threads(errors), dict[int, list[int]]()
-        while len(probes) < WORKERS:
-            stream, arrived = self._probe()
-            probes[stream.process] = arrived
-            threads.start(stream.follow)
-        time.sleep(0.3)
-
-        def deliver() -> float:
-            nonlocal number
-            number += 1
-            began = time.monotonic()
-            self._stage.execute(f"INSERT INTO probe VALUES (-{number})")
-            if not until(lambda: all(mine == [-number] for mine in probes.values())):
-                errors.append(f"nothing came after {number} steps: {probes}")
-            return round(time.monotonic() - began, 3)
-
-        yield deliver
-        threads.end()
-
-    def _probe(self) -> tuple[Stream, list[int]]:
-        """A stream that is never to hear of anything but changes, and what it has got last."""
-        arrived = [0]
-
-        def got(name: str, cursor: str, data: Any) -> None:
-            if name == "insert":
-                arrived[0] = data["pk"]["id"]
-            elif name not in ("ready", "sync"):
-                self.report.errors.append(f"a connected client was told {name}: {data}")
-
-        stream = Stream(self._stage.serving.ports[0], ["probe"], "", got)
-        while not stream.process:
-            stream.look()
-        return stream, arrived
 
     # ------------------------------------------------------------------------------------ the storm
     def _storm(self, clients: Threads) -> None:
@@ -276,7 +206,7 @@ class Round:
         report.errors += [f"{client.name}: {error}" for client in self.clients for error in client.errors]
         report.unlike = unlike_tables(played, before, self._stage.execute(ROWS))
         for name, some in (("writers", self._writers), ("clients", self.clients)):
-            report.counts[name] = sum((one.counts for one in some), Counter[str]())  # type: ignore[attr-defined]
+            report.counts[name] = sum((one.counts for one in some), Counter[str]())
 
     def _alive(self) -> dict[str, int]:
         """What is alive, the most of any worker, and how many connections PostgreSQL has from the app."""
