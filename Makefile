@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint bench format clean
+.PHONY: help demo test soak check lint bench format clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ demo: $(VENV)/.demo  ## an embedded PostgreSQL and the live demo on http://127.0
 
 test: $(VENV)/.dev  ## the whole suite on an embedded PostgreSQL (PGEVENTS_TEST_DSN: on another server)
 	$(BIN)/python -m pytest
+
+soak: $(VENV)/.dev  ## everything that can go wrong, for 10 minutes (SOAK="--seconds 60 --seed 7" and so on)
+	$(BIN)/python -m tests.faults.soak $(or $(SOAK),--seconds 600)
 
 check: lint  ## lint and the unit tests: seconds
 	$(BIN)/python -m pytest -q tests/unit
