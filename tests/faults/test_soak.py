@@ -16,7 +16,7 @@ SEED = int(os.environ.get("FAULTS_SEED") or random.SystemRandom().randrange(10**
 VERSION = int(os.environ.get("PGEVENTS_TEST_PG") or 0) or None
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize(("wakeup", "seed"), [("notify", SEED), ("poll", SEED + 1)], ids=["notify", "poll"])
 def test_nobody_misses_anything_whatever_goes_wrong(wakeup: str, seed: int) -> None:
     report = run(seed, 10, wakeup, VERSION)
