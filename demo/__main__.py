@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -18,6 +19,11 @@ HOST = "127.0.0.1"
 FIRST_PORT = 5000
 WORKERS = 2
 GRACEFUL_SECONDS = 10
+
+
+def leave_ctrl_c_to_the_master(worker: Any) -> None:
+    """A terminal sends it to all processes, and gunicorn's master stops the workers: twice is a traceback."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
@@ -35,6 +41,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             "graceful_timeout": GRACEFUL_SECONDS,
             "loglevel": "warning",
             "control_socket_disable": True,
+            "post_worker_init": leave_ctrl_c_to_the_master,
         }
         for name, value in settings.items():
             if name in self.cfg.settings:  # the last one is new in gunicorn 25

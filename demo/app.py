@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 
 from flask import Flask, Response
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from demo import handlers  # noqa: F401  declares what is exposed and handled
 from demo.models import db
 from demo.pages import pages
+from demo.recipes import recipes
 from pgevents_push import pgevents_bp
 
 # No inline script or style, no other host: what the page needs comes from here.
@@ -28,7 +30,11 @@ def create_app() -> Flask:
     db.init_app(app)
     app.register_blueprint(pgevents_bp)
     app.register_blueprint(pages)
+    app.register_blueprint(recipes)
     app.after_request(_add_headers)
+    if proxies := int(os.environ.get("DEMO_PROXIES", "0")):
+        # Who calls, and from where, is what our outermost proxy saw: limits and the Origin check need it.
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=proxies, x_host=proxies)  # type: ignore[method-assign]
     return app
 
 
@@ -40,6 +46,6 @@ def database_url() -> str:
 
 
 def _add_headers(response: Response) -> Response:
-    response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
+    response.headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
     response.headers["X-Content-Type-Options"] = "nosniff"
     return response

@@ -9,6 +9,7 @@ __all__ = [
     "PGEvents",
     "events",
     "expose",
+    "fragment",
     "on_change",
     "on_delete",
     "on_insert",
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     on_truncate = events.on_truncate
     on_change = events.on_change
     expose = events.expose
+    fragment = events.fragment
 
 else:
 

@@ -8,19 +8,24 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import sqlalchemy as sa
 from flask import Blueprint, Flask, current_app
 from flask.blueprints import BlueprintSetupState
+from sqlalchemy.orm import Session
 
-from pgevents_push.capture import resolve
+from pgevents_push.callers import Callers
+from pgevents_push.capture import Mode, resolve
 from pgevents_push.config import Config
 from pgevents_push.dropin import Callback, Pump
 from pgevents_push.errors import ConfigurationError, NotRegisteredError
 from pgevents_push.event import CHANGE_TYPES, ChangeEvent, ChangeType
-from pgevents_push.extension import Database, Declarations, Runtime, start_when_serving
+from pgevents_push.extension import Database, Declarations, Runtime, moment, start_when_serving
 from pgevents_push.handlers import When
+from pgevents_push.inspector import add_inspector
 from pgevents_push.registrar import ChangeTarget
 from pgevents_push.routes import add_routes
-from pgevents_push.transports.gate import Authorize
+from pgevents_push.transports.fragments import Position
+from pgevents_push.transports.rights import Authorize, Impersonate
 
 F = TypeVar("F", bound=Callable[[ChangeEvent], object])
 C = TypeVar("C", bound=Callback)
@@ -46,7 +51,7 @@ class _Blueprint(Blueprint):
         super().register(app, options)
 
 
-class PGEvents:
+class PGEvents(Callers):
     """The events of one database: handlers, exposures, and a blueprint that brings them into apps.
 
     Most apps need only the default instance, whose methods the package exports. A second database takes a
@@ -81,6 +86,7 @@ class PGEvents:
         blueprint.check = self._check_alone
         blueprint.record(self._registered)
         add_routes(blueprint, self._current)
+        add_inspector(blueprint, self._current)
         return blueprint
 
     def init_app(self, app: Flask) -> None:
@@ -144,6 +150,7 @@ class PGEvents:
         types: Iterable[ChangeType] = CHANGE_TYPES,
         columns: Sequence[str] | None = None,
         when: When | None = None,
+        capture: Mode | None = None,
     ) -> Callable[[F], F]:
         """Call the decorated function for each committed change of a table, whichever program made it.
 
@@ -153,18 +160,21 @@ class PGEvents:
         :param types: "insert", "update", "delete", "truncate". Defaults to all.
         :param columns: for updates: only when one of these really changed.
         :param when: only when this function says so of the event.
-        :raises ConfigurationError: the target is no table, or it has no such column.
+        :param capture: how the table is captured: "row", each row by itself (the default); "statement", all rows of a
+            statement at once, faster in bulk; "key", the key only, for large or secret rows. See capture/README.md.
+        :raises ConfigurationError: the target is no table, it has no such column, or somebody declared it with another
+            `capture`.
         """
 
         resolve(target)  # at once: of a bare `@on_insert` nothing more would be heard
 
         def decorate(function: F) -> F:
-            self.declarations.handle(function, target, types, columns, when)
+            self.declarations.handle(function, target, types, columns, when, capture)
             return function
 
         return decorate
 
-    def on_insert(self, target: object, *, when: When | None = None) -> Callable[[F], F]:
+    def on_insert(self, target: object, *, when: When | None = None, capture: Mode | None = None) -> Callable[[F], F]:
         """Like `on_change`, for inserted rows."""
         return self.on_change(target, types=("insert",), when=when)
 
@@ -174,11 +184,11 @@ class PGEvents:
         """Like `on_change`, for rows that an UPDATE really changed."""
         return self.on_change(target, types=("update",), columns=columns, when=when)
 
-    def on_delete(self, target: object, *, when: When | None = None) -> Callable[[F], F]:
+    def on_delete(self, target: object, *, when: When | None = None, capture: Mode | None = None) -> Callable[[F], F]:
         """Like `on_change`, for deleted rows; `event.old` is the row."""
         return self.on_change(target, types=("delete",), when=when)
 
-    def on_truncate(self, target: object, *, when: When | None = None) -> Callable[[F], F]:
+    def on_truncate(self, target: object, *, when: When | None = None, capture: Mode | None = None) -> Callable[[F], F]:
         """Like `on_change`, for TRUNCATE; the event has neither key nor row."""
         return self.on_change(target, types=("truncate",), when=when)
 
@@ -192,6 +202,8 @@ class PGEvents:
         exclude: Iterable[str] | None = None,
         public: bool = False,
         authorize: Authorize | None = None,
+        rls: Impersonate | None = None,
+        capture: Mode | None = None,
     ) -> None:
         """Let browsers stream a table. Without this no table is visible.
 
@@ -200,10 +212,55 @@ class PGEvents:
         :param exclude: instead of `columns`: all of the model's columns but these.
         :param public: everybody may stream it.
         :param authorize: a function that is asked for each subscription, in the subscriber's request context,
-            with the SubscriptionRequest; it returns True or False, or aborts with 401 or 403.
-        :raises ExposureError: neither `public` nor `authorize`, both, an unknown column, or exposed already.
+            with the SubscriptionRequest; it returns True, False, or a SQLAlchemy expression over the table's columns
+            that tells which rows; or it aborts with 401 or 403.
+        :param rls: a function that is asked likewise, and returns as whom PostgreSQL's row-level security is to be
+            asked about each row: {"role": "web_user", "settings": {"app.user": "7"}}. With `authorize` both must
+            let a row through.
+        :param capture: as in `on_change`. With "key" clients get keys alone, and nothing else can be compared.
+        :raises ExposureError: neither `public` nor `authorize` nor `rls`, `public` with one of these, an unknown
+            column, exposed already, or more than the key where only that is captured.
+        :raises ConfigurationError: somebody declared it with another `capture`.
         """
-        self.declarations.expose(target, columns, exclude, public, authorize)
+        self.declarations.expose(target, columns, exclude, public, authorize, rls, capture)
+
+    def fragment(
+        self,
+        source: object,
+        *,
+        template: str,
+        target: str,
+        position: Position = "beforeend",
+        dom_id: str | None = None,
+        per_identity: bool = False,
+    ) -> None:
+        """Let `format=html` and `format=turbo` send a table's changes as elements of a page, made with the partial that
+        the page itself is made with.
+
+        It is rendered once for each change, for all who see the same columns: in a request of nobody, in which
+        `url_for` works and `current_user` is nobody. The partial gets `row` (a dict of the visible columns, as JSON has
+        them), `pk` and `change`.
+
+        :param source: a model class, a Table, or "schema.table"; expose() it as well.
+        :param template: the partial: one root element, whose id is `dom_id`.
+        :param target: the CSS selector of the element that holds the rows: "#orders".
+        :param position: where new rows go in it: "beforeend" (the default) or "afterbegin".
+        :param dom_id: the id of a row's element, as a format string of key columns: "order-{id}". Defaults to the
+            table's name and the key: "orders-7".
+        :param per_identity: the partial also gets `identity`, the text that `identify` gives of who sees it, and is
+            rendered once for each of them.
+        :raises ExposureError: a wrong argument, or the table has a fragment already.
+        """
+        self.declarations.fragment(source, template, target, position, dom_id, per_identity)
+
+    def cursor(self, connection: sa.Connection | Session) -> str:
+        """Return the position of what a connection sees, for a page that is rendered with rows: with
+        `lastEventId={{ cursor }}` its stream sends each change after them, and none that they have in them.
+
+        :param connection: a session or connection, in a transaction that is REPEATABLE READ.
+        :raises ConfigurationError: it is not.
+        """
+        return moment(connection)
 
     # --- The manual way of flask-sqlalchemy-pgevents
 

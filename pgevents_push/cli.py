@@ -1,4 +1,4 @@
-"""`flask pgevents …`: install, uninstall, status, sql, prune, tail and doctor from the command line."""
+"""`flask pgevents …`: install, uninstall, status, sql, prune, tail, doctor and types from the command line."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from flask.cli import AppGroup
 from pgevents_push.capture import Retention, Status, ddl, resolve, uninstall_ddl
 from pgevents_push.cursor import Cursor
 from pgevents_push.doctor import Finding, examine, worst
-from pgevents_push.errors import ConnectionLost, PGEventsError
-from pgevents_push.event import ChangeEvent, TableName
+from pgevents_push.errors import ConnectionLost, CursorError, PGEventsError
+from pgevents_push.event import CHANGE_TYPES, ChangeEvent, TableName
 from pgevents_push.extension import Runtime
 from pgevents_push.hub import View
-from pgevents_push.listener import Connection, Doorbell, read_position, read_since
+from pgevents_push.listener import Connection, Doorbell, is_kept, read_position, read_since
 from pgevents_push.listener import prune as prune_log
 from pgevents_push.transports.change_json import change_json
+from pgevents_push.typescript import Member, read_members, render
 
 CAPTURED = ("current", "outdated")  # an outdated trigger still writes a log that can be read
 
@@ -129,7 +130,7 @@ def _print(status: Status) -> None:
     width = max([len("schema pgevents"), *(len(str(name)) for name in status.tables)])
     click.echo(f"{'schema pgevents':{width}}  {status.schema}")
     for name, word in status.tables.items():
-        click.echo(f"{name!s:{width}}  {word}")
+        click.echo(f"{name!s:{width}}  {word}{f': {status.refused[name]}' if name in status.refused else ''}")
     for name in status.orphans:
         click.echo(f"{name!s:{width}}  orphan: captured, but no longer declared (flask pgevents uninstall {name})")
     if not status.complete:
@@ -150,7 +151,13 @@ def sql(names: tuple[str, ...], removing: bool, instance: str | None) -> None:
     else:
         tables = _tables(runtime, names)
         kept = Retention(config.retention_seconds, config.retention_rows)
-        script = ddl(tables, max_row_bytes=config.max_row_bytes, retention=kept, lock_timeout_seconds=timeout)
+        script = ddl(
+            tables,
+            max_row_bytes=config.max_row_bytes,
+            retention=kept,
+            lock_timeout_seconds=timeout,
+            modes=runtime.mode,
+        )
     click.echo(script, nl=False)
 
 
@@ -213,16 +220,18 @@ def _events(runtime: Runtime, since: str | None) -> Iterator[ChangeEvent]:
             raise ConnectionLost("This cursor is of another database, or from before it was restored.")
         cursor = given
     while True:
-        found = False
+        found, start = 0, cursor
         for batch in read_since(connection.execute, cursor, runtime.config.max_batch_events):
-            cursor, found = batch.cursor, found or bool(batch.events)
+            cursor, found = batch.cursor, found + sum(event.last for event in batch.events)
             yield from batch.events
+        if not is_kept(connection.execute, start.snapshot):
+            raise CursorError(f"Changes are missing: the log does not reach back to {start}.")
         doorbell.wait(found)
 
 
 def _line(event: ChangeEvent, as_json: bool) -> str:
     if as_json:
-        view = View(event.table_name, frozenset({event.type}), None, None, lambda event, view: None)
+        view = View(event.table_name, frozenset(CHANGE_TYPES), None, None, lambda event, view: None)
         return change_json(event, view) or ""
     shown = event.row_json or event.old_json or ""
     return f"{event.at_text}  {event.type:8}  {event.table_name}  {event.pk_json}  {shown}"
@@ -252,3 +261,30 @@ def _print_finding(finding: Finding) -> None:
     click.echo(f"{click.style(f'{finding.severity:7}', fg=_COLOURS[finding.severity])}  {finding.what}")
     if finding.cure:
         click.echo(f"{'':7}  → {finding.cure}")
+
+
+@pgevents.command()
+@click.option("--module", default="./pgevents.js", show_default=True, help="Where pgevents.js is, for the import.")
+@instance
+def types(module: str, instance: str | None) -> None:
+    """Print TypeScript types of the exposed tables: flask pgevents types > tables.ts"""
+    runtime = _runtime(instance)
+    try:
+        connection = runtime.connect()
+    except ConnectionLost as error:
+        raise click.ClickException(str(error)) from None
+    try:
+        found = {table: _shown(runtime, connection, table) for table in runtime.gate.exposed}
+    finally:
+        connection.close()
+    click.echo(render(found, runtime.config.default_schema, module), nl=False)
+
+
+def _shown(runtime: Runtime, connection: Connection, table: TableName) -> list[Member]:
+    members = read_members(connection.execute, table)
+    if not members:
+        raise click.ClickException(f"{table} is exposed, but there is no such table in the database.")
+    exposure = runtime.gate.exposure(table)
+    visible = None if exposure is None else exposure.columns
+    key_only = exposure is not None and exposure.key_only
+    return [m for m in members if (visible is None or m.name in visible) and (m.in_key or not key_only)]

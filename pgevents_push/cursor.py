@@ -5,23 +5,33 @@ not. No sequence number can say that, because ids are not handed out in commit o
 became visible between two snapshots) a position also needs the second snapshot and the last id delivered.
 
 Text form, safe in headers and URLs: `epoch~snapshot` or `epoch~snapshot~snapshot~id`, where a snapshot is
-`xmin:xmax:xip.xip…`, the last ones counted from xmin: with 500 transactions open a cursor then still fits into a
-header of 8 kB. The epoch names the cluster, its timeline and the installation, so that a cursor of another or a
-restored database is recognised.
+`xmin:xmax:xip.xip…`, the last ones as the distances between them (pgevents.js reads it too): with 500 transactions open
+a cursor takes 2 to 4 kB, and 8 fit into a header. The epoch names the cluster, its timeline, the database and the
+installation, so that a cursor of another or a restored database is recognised.
+
+A position survives a crash of PostgreSQL, which hands out again the xids whose WAL it had not written yet: those of
+transactions that were rolled back. So no position reaches further than the greatest xid of a committed change
+(`Snapshot.up_to`): its commit was written, and with it the knowledge of all xids below.
 """
 
 from __future__ import annotations
 
+import operator
 import re
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
+from itertools import accumulate
 
 from pgevents_push.errors import CursorError
 
 _EPOCH = re.compile(r"[0-9a-f]{4,32}")
-_SNAPSHOT = re.compile(r"([0-9]{1,20}):([0-9]{1,20}):((?:[0-9]{1,20}(?:\.[0-9]{1,20})*)?)")
+_POSTGRES = re.compile(r"([0-9]{1,20}):([0-9]{1,20}):((?:[0-9]{1,20}(?:,[0-9]{1,20})*)?)")
+_WIRE = re.compile(r"([0-9]{1,20}):([0-9]{1,20}):((?:[0-9]{1,20}(?:\.[0-9]{1,20})*)?)")
 _MAX_XID, _MAX_ID = 2**64 - 1, 2**63 - 1
+# The lower 32 bits of an xid are never 0, nor those of a snapshot's bounds: PostgreSQL refuses to read such a text.
+_ROUND = 2**32
+# gunicorn and nginx take 8 kB for a header. Who would send back more gets no answer but 400, for ever.
+LONGEST = 7500
 
 
 @dataclass(frozen=True)
@@ -43,7 +53,8 @@ class Snapshot:
 
         :raises CursorError: the text is not a snapshot.
         """
-        return cls._parsed(text.replace(",", "."), relative=False)
+        match = _matched(_POSTGRES, text)
+        return cls._checked(match, [int(xid) for xid in match[3].split(",")] if match[3] else [])
 
     @classmethod
     def from_cursor(cls, text: str) -> Snapshot:
@@ -51,29 +62,28 @@ class Snapshot:
 
         :raises CursorError: the text is not a snapshot.
         """
-        return cls._parsed(text, relative=True)
+        match = _matched(_WIRE, text)
+        distances = map(int, match[3].split(".")) if match[3] else ()
+        return cls._checked(match, list(accumulate(distances, initial=int(match[1])))[1:])
 
     @classmethod
-    def _parsed(cls, text: str, *, relative: bool) -> Snapshot:
-        match = _SNAPSHOT.fullmatch(text)
-        if match is None:
-            raise CursorError(f"{text[:80]!r} is not a snapshot")
-        xmin = int(match[1])
-        running = (int(x) for x in match[3].split(".")) if match[3] else ()
-        snapshot = cls(xmin, int(match[2]), tuple(x + xmin if relative else x for x in running))
+    def _checked(cls, match: re.Match[str], running: list[int]) -> Snapshot:
+        snapshot = cls(int(match[1]), int(match[2]), tuple(running))
         snapshot._check()
         return snapshot
 
     def in_cursor(self) -> str:
         """Return the form that it has in a cursor."""
-        return f"{self.xmin}:{self.xmax}:{'.'.join(str(x - self.xmin) for x in self.xip)}"
+        distances = map(operator.sub, self.xip, (self.xmin, *self.xip))
+        return f"{self.xmin}:{self.xmax}:{'.'.join(map(str, distances))}"
 
     def _check(self) -> None:
         # What PostgreSQL itself would refuse; it must never see a cursor that somebody tampered with.
         later = (*self.xip, self.xmax)
-        rising = all(a < b for a, b in pairwise(later))
-        if not rising or not 1 <= self.xmin <= later[0] or self.xmax > _MAX_XID:
-            raise CursorError(f"{self} is not a possible snapshot")
+        rising = all(map(operator.lt, later, later[1:]))
+        possible = all(xid % _ROUND for xid in (self.xmin, *later))
+        if not rising or not possible or self.xmin > later[0] or self.xmax > _MAX_XID:
+            raise CursorError(f"{str(self)[:80]} is not a possible snapshot")
 
     def __str__(self) -> str:
         return f"{self.xmin}:{self.xmax}:{','.join(map(str, self.xip))}"
@@ -81,6 +91,12 @@ class Snapshot:
     @cached_property
     def _running(self) -> frozenset[int]:
         return frozenset(self.xip)  # of a forged cursor these may be thousands, asked about for each event
+
+    def up_to(self, xid: int) -> Snapshot:
+        """Return what it says of the transactions up to this one; nothing is claimed of later ones."""
+        xmax = min(self.xmax, xid + 1 if (xid + 1) % _ROUND else xid + 2)
+        running = tuple(x for x in self.xip if x < xmax)
+        return Snapshot(running[0] if running else xmax, xmax, running)
 
     def sees(self, xid: int) -> bool:
         """Whether the transaction, once committed, is visible in this snapshot."""
@@ -137,3 +153,17 @@ class Cursor:
 def inside_batch(epoch: str, start: Snapshot, until: Snapshot) -> str:
     """Return the part that all cursors inside one batch share; append an event's id to it."""
     return f"{epoch}~{start.in_cursor()}~{until.in_cursor()}~"
+
+
+def for_client(text: str) -> str:
+    """Return what a client is told of a position: itself; or, of one that is too long to be sent back, a text that is
+    none, so that who comes back with it is told of a gap. It takes about a thousand transactions that write at once.
+    """
+    return text if len(text) <= LONGEST else f"{text.partition('~')[0]}~long"
+
+
+def _matched(pattern: re.Pattern[str], text: str) -> re.Match[str]:
+    match = pattern.fullmatch(text)
+    if match is None:
+        raise CursorError(f"{text[:80]!r} is not a snapshot")
+    return match

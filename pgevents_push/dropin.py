@@ -6,6 +6,7 @@ program that keeps its old loop gets each event once.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 import uuid
@@ -15,10 +16,12 @@ from typing import Any
 
 from pgevents_push.capture import Target, resolve
 from pgevents_push.cursor import Cursor
-from pgevents_push.errors import ConnectionLost, NotRegisteredError, TargetError
+from pgevents_push.errors import ConnectionLost, CursorError, NotRegisteredError, TargetError
 from pgevents_push.event import ChangeEvent
 from pgevents_push.extension import Runtime
-from pgevents_push.listener import Connection, Doorbell, read_position, read_since
+from pgevents_push.listener import Connection, Doorbell, is_kept, read_position, read_since
+
+log = logging.getLogger(__name__)
 
 # What that package calls an identifier, and what it sends to the function.
 IDENTIFIERS = ("insert", "update", "delete")
@@ -119,19 +122,36 @@ class Pump:
             self._connection, self._pid = self._connect(), os.getpid()
             self._doorbell = Doorbell(self._connection, runtime.config.poll_seconds, runtime.config.wakeup)
             self._doorbell.hang()
+            self._look_where_we_are(self._connection)
         if self._cursor is None:
             runtime.installer().install(runtime.tables)
             self._cursor = read_position(self._connection.execute)
         return self._connection
 
+    def _look_where_we_are(self, connection: Connection) -> None:
+        position = read_position(connection.execute) if self._cursor is not None else None
+        if position is None or self._cursor is None:
+            return
+        if position.epoch != self._cursor.epoch or not position.is_past(self._cursor):
+            self._lose(position, "this is another database, or one that was restored")
+
+    def _lose(self, position: Cursor, why: str) -> None:
+        log.error("handle_events may have missed changes, going on from now: %s", why)
+        self._cursor = position
+
     def _drain(self, connection: Connection) -> int:
         assert self._cursor is not None
-        called = 0
-        for batch in read_since(connection.execute, self._cursor, 1000):
-            for event in batch.events:
-                self._cursor = Cursor.parse(event.cursor)
-                called += self._call(event, self._cursor.epoch)
-            self._cursor = batch.cursor
+        called, start = 0, self._cursor
+        try:
+            for batch in read_since(connection.execute, start, 1000):
+                for event in batch.events:
+                    self._cursor = Cursor.parse(event.cursor)
+                    called += self._call(event, self._cursor.epoch)
+                self._cursor = batch.cursor
+        except CursorError as error:
+            self._lose(read_position(connection.execute), str(error))
+        if not is_kept(connection.execute, start.snapshot):
+            self._lose(read_position(connection.execute), "it was called so late that the log had been emptied")
         return called
 
     def _call(self, event: ChangeEvent, epoch: str) -> int:

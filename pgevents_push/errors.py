@@ -30,6 +30,10 @@ class ExposureError(ConfigurationError):
     """expose() needs authorize= (who may stream this table) or public=True (everybody may)."""
 
 
+class FragmentError(PGEventsError):
+    """A template of fragment() did not make one element with the row's id."""
+
+
 class ServerError(PGEventsError):
     """This server cannot hold streams open. Use gunicorn -k gevent, gthread, or gevent.pywsgi after patching."""
 
@@ -47,8 +51,56 @@ class ConnectionLost(PGEventsError):
     """The connection to PostgreSQL is gone or did not answer in time."""
 
 
+class Overdue(ConnectionLost):
+    """PostgreSQL did not finish a statement in time."""
+
+
+class Refused(ConnectionLost):
+    """PostgreSQL refused a statement, and would do so again.
+
+    `discreet`: what is wrong, without what PostgreSQL says of it where that may quote a value of a row.
+    """
+
+    def __init__(self, message: str, discreet: str) -> None:
+        super().__init__(message)
+        self.discreet = discreet
+
+
+class Crowded(PGEventsError):
+    """Many clients come back at once, and it is not this one's turn yet. Ask again: its place is kept."""
+
+
 class CursorError(PGEventsError):
     """The text is not a cursor of pgevents_push."""
+
+
+class RowsError(PGEventsError):
+    """The rows of this table cannot be read. See: flask pgevents doctor"""
+
+    def __init__(self, what: str | None = None, cure: str = "") -> None:
+        super().__init__(f"{what} {cure}".strip() if what else None)
+        self.what, self.cure = what or str(self), cure
+
+
+class TooSlow(PGEventsError):
+    """The snapshot took longer than PGEVENTS_SNAPSHOT_SECONDS: its client is slow, or it is too large. Ask for fewer
+    rows (limit, filter) or columns."""
+
+
+class Altered(PGEventsError):
+    """The table was altered meanwhile: ask again."""
+
+
+class BacklogError(CursorError):
+    """More was missed since this cursor than can be read in time."""
+
+
+class UnsupportedCondition(PGEventsError, ValueError):
+    """This condition cannot be evaluated on changes exactly as PostgreSQL would."""
+
+
+class RowSecurityError(PGEventsError):
+    """Row-level security restricts nothing here. See the README, "Who may see what"."""
 
 
 class RequestError(PGEventsError):
@@ -94,6 +146,13 @@ class NotAcceptable(RequestError):
 
     status = 406
     title = "Not acceptable"
+
+
+class TooManyConnections(RequestError):
+    """You have as many streams open as one caller may have. Close some, or share one among your pages."""
+
+    status = 429
+    title = "Too many requests"
 
 
 class UpgradeRequired(RequestError):

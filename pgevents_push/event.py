@@ -9,6 +9,7 @@ import importlib.util
 import json
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
@@ -19,16 +20,21 @@ from pgevents_push.errors import TargetError
 
 # The extra `fast`; without it the standard library does the same.
 _orjson = importlib.import_module("orjson") if importlib.util.find_spec("orjson") else json
-_fast_loads: Callable[[str], Any] = _orjson.loads
+fast_loads: Callable[[str], Any] = _orjson.loads
 
 ChangeType = Literal["insert", "update", "delete", "truncate"]
 CHANGE_TYPES: tuple[ChangeType, ...] = get_args(ChangeType)
+# What the log holds: changes, and the word that some may be missing before it: see capture/sql/begin.sql.
+EventType = Literal["insert", "update", "delete", "truncate", "gap"]
 
 # PostgreSQL's UTF-8 holds neither; asked for such a name it would end the connection.
 _NO_NAME = re.compile("[\0\ud800-\udfff]")
 _NAME_PART = re.compile(r'"((?:[^"]|"")+)"|([^".]+)')
 # orjson reads integers of 2**64 and more as floats and refuses lone surrogates: leave those to the exact path.
 _NEEDS_EXACT = re.compile(r"[0-9][0-9.]{15}|\\u[dD]|[0-9][eE]")
+
+# Two names of 63 bytes, each of them a quote that is written twice. Reading 8 kB of dots takes 1.4 ms.
+_LONGEST_NAME = 2 * (2 * 63 + 2) + 1
 
 
 class TableName(NamedTuple):
@@ -43,14 +49,39 @@ class TableName(NamedTuple):
 
         :raises TargetError: the text is not a table name.
         """
+        if len(text) > _LONGEST_NAME:
+            raise TargetError(f"{text[:80]!r}… is too long for a table name.")
         parts = [quoted.replace('""', '"') or plain for quoted, plain in _NAME_PART.findall(text)]
         spelled = [match.group(0) for match in _NAME_PART.finditer(text)]
         if ".".join(spelled) != text or not 1 <= len(parts) <= 2 or _NO_NAME.search(text):
             raise TargetError(f'{text[:200]!r} is not a table name: write "table" or "schema.table".')
         return cls(parts[0], parts[1]) if len(parts) == 2 else cls(default_schema, parts[0])
 
+    def asked(self, default_schema: str) -> str:
+        """Return the shortest text that `parse` reads as this table: how a client asks for it."""
+        parts = (self.name,) if self.schema == default_schema else self
+        return ".".join('"' + part.replace('"', '""') + '"' if re.search('[".]', part) else part for part in parts)
+
     def __str__(self) -> str:
         return f"{self.schema}.{self.name}"
+
+
+# What a table's columns are: each with a text that changes when its name, type or collation does.
+Shape = Mapping[str, str]
+Shapes = Mapping[TableName, Shape]
+
+# Why continuity cannot be proven. cursor: it is none, was tampered with, or is of the future; epoch: of another or a
+# restored database; retention: the log does not reach back so far; schema: the columns are not what they were;
+# overflow: a row was too large to be judged, or more was missed than can be read in time; failed: its template raised.
+GapReason = Literal["cursor", "epoch", "retention", "schema", "overflow", "failed"]
+
+
+@dataclass(frozen=True)
+class Gap:
+    """What a client is told in place of a change that cannot be shown or judged: reload. At the position `cursor`."""
+
+    reason: GapReason
+    cursor: str
 
 
 def exact_number(text: str) -> float | Decimal:
@@ -66,7 +97,7 @@ def _exact_integer(text: str) -> int | Decimal:
 def decode(text: str) -> Any:
     """Decode JSON text without losing a digit: see the README, "Numbers"."""
     if not _NEEDS_EXACT.search(text):
-        return _fast_loads(text)
+        return fast_loads(text)
     return json.loads(text, parse_int=_exact_integer, parse_float=exact_number)
 
 
@@ -74,10 +105,10 @@ class ChangeEvent:
     """One committed change. Immutable; every handler gets an object of its own.
 
     `id` (str) is unique in its database, for de-duplication. `type` is "insert", "update", "delete" or
-    "truncate". `last` is True on the last event of its transaction. `cursor` (str) is the position right
-    after this event. `truncated` is True when the row was over PGEVENTS_MAX_ROW_BYTES and only the key is
-    known. `at` is the clock time of the change; `committed_at` that of the last change of the transaction,
-    the nearest to its commit that PostgreSQL tells without track_commit_timestamp.
+    "truncate"; handlers get no others. `last` is True on the last event of its transaction. `cursor` (str) is
+    the position right after this event. `truncated` is True when the row was over PGEVENTS_MAX_ROW_BYTES and
+    only the key is known. `at` is the clock time of the change; `committed_at` that of the last change of the
+    transaction, the nearest to its commit that PostgreSQL tells without track_commit_timestamp.
     """
 
     __slots__ = (
@@ -86,7 +117,7 @@ class ChangeEvent:
     )  # fmt: skip
 
     id: str
-    type: ChangeType
+    type: EventType
     schema: str
     table: str
     tx: str
@@ -108,7 +139,7 @@ class ChangeEvent:
         self,
         *,
         id: str,
-        type: ChangeType,
+        type: EventType,
         schema: str,
         table: str,
         tx: str,
@@ -125,11 +156,12 @@ class ChangeEvent:
         truncated: bool = False,
         loader: Callable[[ChangeEvent], Any] | None = None,
     ) -> None:
-        values = {name: value for name, value in locals().items() if name in self.__slots__}
-        for name, value in values.items():
-            object.__setattr__(self, name, value)
-        object.__setattr__(self, "committed_at_text", committed_at_text or at_text)
-        object.__setattr__(self, "_decoded", {})
+        values: tuple[Any, ...] = (
+            {}, actor_text, at_text, changed_json, committed_at_text or at_text, cursor, id, last, loader, old_json,
+            old_pk_json, pk_json, row_json, schema, table, truncated, tx, type,
+        )  # fmt: skip
+        for assign, value in zip(_assigns, values, strict=True):
+            assign(self, value)
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"ChangeEvent is immutable: {name!r} cannot be set")
@@ -210,6 +242,12 @@ class ChangeEvent:
         if self.loader is None:
             raise TargetError(f"{self.schema}.{self.table} has no model: load() works where a model maps the table.")
         return self.loader(self)
+
+
+# How each attribute gets its value, in the order of __slots__; `object.__setattr__` takes a third longer.
+_assigns: tuple[Callable[[ChangeEvent, Any], None], ...] = tuple(
+    getattr(ChangeEvent, name).__set__ for name in ChangeEvent.__slots__
+)
 
 
 def _actor(text: str | None) -> dict[str, Any]:

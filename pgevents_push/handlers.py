@@ -79,7 +79,7 @@ class Runner:
         self._function = handler.function
         self._most = most
         self._queue: deque[tuple[Handler, ChangeEvent]] = deque()
-        self._changed = threading.Condition(threading.Lock())
+        self._changed = threading.Condition()
         self._stopping = False
         self._pid = os.getpid()
         self._task = waiting.spawn(self._run, name=f"pgevents-handler {handler.name}")

@@ -2,6 +2,9 @@
 
 from pgevents_push.capture.installer import Installer, install_with
 from pgevents_push.capture.render import (
+    MODES,
+    Mode,
+    Modes,
     Retention,
     ddl,
     schema_statements,
@@ -14,7 +17,10 @@ from pgevents_push.capture.status import Status
 from pgevents_push.capture.tables import Target, literal, quote, quoted, resolve
 
 __all__ = [
+    "MODES",
     "Installer",
+    "Mode",
+    "Modes",
     "Retention",
     "Status",
     "Target",

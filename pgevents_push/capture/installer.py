@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,15 +11,19 @@ import psycopg2
 import psycopg2.errors
 
 from pgevents_push.capture import render
-from pgevents_push.capture.render import KEEP, Retention
+from pgevents_push.capture.render import KEEP, Modes, Retention, by_row
 from pgevents_push.capture.status import Execute, Status, read_status
 from pgevents_push.capture.tables import literal, quote, quoted
+from pgevents_push.chance import between
 from pgevents_push.errors import ConnectionLost, InstallError
 from pgevents_push.event import TableName
 
 # With the default lock_timeout of 2 s this is half a minute of trying; writers wait at most 2 s at a time.
 ATTEMPTS = 10
 PAUSE_SECONDS = (0.05, 0.5)
+# These connections block, and the listener waits for them: of a network that swallows everything TCP itself must tell.
+# By default it does after a quarter of an hour, or of a peer that owes an answer after two hours.
+_GONE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 20_000}
 # Another installer in another database of the cluster touched the same role, or a table is busy.
 _TRY_AGAIN = (
     psycopg2.errors.LockNotAvailable,
@@ -38,22 +41,23 @@ def install_with(
     retention: Retention = KEEP,
     lock_timeout_seconds: float = 2.0,
     reader: str | None = None,
+    modes: Modes = by_row,
 ) -> Status:
     """Install through somebody else's connection, in the transaction that is open there.
 
     :param execute: runs one statement without parameters; returns its rows, or None when it has none.
     :raises InstallError: something may not be touched. The driver's own errors pass through.
     """
-    before = read_status(execute, tables)
+    before = read_status(execute, tables, modes)
     if before.complete and reader is None:
         return before
     kept = _settings(execute)
     for statement in render.transaction_start(lock_timeout_seconds):
         execute(statement)
     made = render.schema_statements(max_row_bytes, retention)
-    for statement in _statements(read_status(execute, tables), made, reader):
+    for statement in _statements(read_status(execute, tables, modes), made, reader, modes):
         execute(statement)
-    after = read_status(execute, tables)
+    after = read_status(execute, tables, modes)
     for name, value in kept.items():
         execute(f"SELECT pg_catalog.set_config({literal(name)}, {literal(value)}, true)")
     return _checked(after)
@@ -65,12 +69,12 @@ def _settings(execute: Execute) -> dict[str, str]:
     return dict(zip(names, (execute(f"SELECT {asked}") or [("", "")])[0], strict=True))
 
 
-def _statements(status: Status, schema: list[str], reader: str | None) -> list[str]:
+def _statements(status: Status, schema: list[str], reader: str | None, modes: Modes) -> list[str]:
     """Return what is to do, and nothing else. `schema` is what makes the schema."""
     wanted = [] if status.schema == "current" else schema
     wanted = wanted + (render.reader_statements(reader) if reader else [])
     for name in status.to_do:
-        wanted += render.table_statements(name)
+        wanted += render.table_statements(name, modes(name))
     if wanted and not status.trusted:
         raise InstallError(
             f"The schema pgevents belongs to the role {status.owner!r}, whose functions would see every row."
@@ -92,6 +96,7 @@ class Installer:
     :param dsn: keyword arguments for psycopg2.connect().
     :param max_row_bytes: rows whose JSON is longer are logged as key and `truncated`.
     :param retention: how long and how much the log keeps.
+    :param modes: tells how a table is to be captured.
     :param lock_timeout_seconds: how long one attempt may wait for a table, and writers behind it.
     :param connect_timeout_seconds: deadline for connecting; PostgreSQL counts whole seconds, at least 2.
     """
@@ -104,11 +109,14 @@ class Installer:
         lock_timeout_seconds: float,
         connect_timeout_seconds: float,
         retention: Retention = KEEP,
+        modes: Modes = by_row,
     ) -> None:
         # The encoding: a name that PGCLIENTENCODING cannot say must not end the looking.
-        self._dsn = {**dsn, "client_encoding": "UTF8", "connect_timeout": max(2, round(connect_timeout_seconds))}
+        own = {"client_encoding": "UTF8", "connect_timeout": max(2, round(connect_timeout_seconds))}
+        self._dsn = {**_GONE, **dsn, **own}
         self._max_row_bytes = max_row_bytes
         self._retention = retention
+        self._modes = modes
         self._lock_timeout_seconds = lock_timeout_seconds
 
     def status(self, tables: Sequence[TableName]) -> Status:
@@ -118,7 +126,7 @@ class Installer:
         :raises ConnectionLost: the database cannot be reached.
         """
         with self._connection() as connection:
-            return read_status(_executor(connection), tables)
+            return read_status(_executor(connection), tables, self._modes)
 
     def install(self, tables: Sequence[TableName], *, reader: str | None = None, force: bool = False) -> Status:
         """Make everything current. Nothing to do: writes nothing. Tables that do not exist yet are passed over.
@@ -129,12 +137,12 @@ class Installer:
         :raises ConnectionLost: the database cannot be reached.
         """
         with self._connection() as connection:
-            before = read_status(_executor(connection), tables)
+            before = read_status(_executor(connection), tables, self._modes)
             if force or before.schema != "current" or reader is not None:
                 self._patiently(connection, [], reader=reader, force=force)
             for name in before.to_do:
                 self._patiently(connection, [name])
-            return _checked(read_status(_executor(connection), tables))
+            return _checked(read_status(_executor(connection), tables, self._modes))
 
     def uninstall(self, tables: Sequence[TableName] | None = None, *, everything: bool = False) -> None:
         """Stop capturing these tables, or take back everything of ours in this database.
@@ -153,9 +161,9 @@ class Installer:
     ) -> None:
         def statements(execute: Execute) -> list[str]:
             # Asked again behind the lock: of twelve processes that start at once, one has work.
-            status = read_status(execute, tables)
+            status = read_status(execute, tables, self._modes)
             made = render.schema_statements(self._max_row_bytes, self._retention, always=force)
-            return _statements(status.outdated() if force else status, made, reader)
+            return _statements(status.outdated() if force else status, made, reader, self._modes)
 
         self._run(connection, tables[0] if tables else None, statements)
 
@@ -173,7 +181,7 @@ class Installer:
             except _TRY_AGAIN as error:
                 if attempt == ATTEMPTS:
                     raise InstallError(_busy(name, error)) from error
-                time.sleep(random.uniform(*PAUSE_SECONDS))
+                time.sleep(between(*PAUSE_SECONDS))
             except psycopg2.errors.InsufficientPrivilege as error:
                 raise InstallError(_not_allowed(name, self._role(connection), error)) from error
             except psycopg2.OperationalError as error:
@@ -207,8 +215,11 @@ class Installer:
 
     @staticmethod
     def _role(connection: Any) -> str:
-        connection.rollback()
-        return str((_executor(connection)("SELECT current_user") or [("?",)])[0][0])
+        try:
+            connection.rollback()
+            return str((_executor(connection)("SELECT current_user") or [("?",)])[0][0])
+        except psycopg2.Error:  # it was dropped meanwhile
+            return "?"
 
 
 def _always(statements: list[str]) -> Callable[[Execute], list[str]]:

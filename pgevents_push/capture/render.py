@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from importlib.resources import files
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from pgevents_push.capture.tables import literal
 from pgevents_push.event import TableName
@@ -26,10 +26,26 @@ PRUNE_LOCK = int.from_bytes(b"pgeprune", "big")
 # costs the same with 6, 8 and 12 slots as without any (a change of 85 us); planning a read 0.02 ms more for each.
 SLOTS = 8
 _SCHEMA_FILES = (
-    "owner", "schema", "installation", "retention", "emptied", "log_plain", "log", "log_slots", "log_index",
-    "installation_row", "key_columns", "pk", "key_query", "columns_query", "ring", "capture",
-    "due", "due_now", "slot_rows", "prune",
+    "owner", "schema", "installation", "retention", "emptied", "captured", "log_plain", "log", "log_types", "log_slots",
+    "log_index", "installation_row", "key_columns", "captured_columns", "spelled", "as_made", "row_query", "key_query",
+    "columns_query", "max_row_bytes", "ring", "carefully", "settings", "capture_source", "key_source", "long_json",
+    "statement_query", "statement_source", "opened", "spell", "mixed", "make_capture", "tidy", "begin",
+    "captured_before", "due", "due_now", "slot_rows", "prune", "revoke", "spent", "spent_index", "spend",
 )  # fmt: skip
+_RIGHTS_FILES = ("ownership", "grants")
+# Its comment tells, beside the schema's, what is installed: a comment goes with what it is on.
+MAKE_CAPTURE = "pgevents.make_capture_v1(oid, text, text, text, text, text)"
+
+
+# How a table is captured: each row that a statement changes by itself, all of them at once, or their keys only.
+Mode = Literal["row", "statement", "key"]
+MODES: tuple[Mode, ...] = get_args(Mode)
+Modes = Callable[[TableName], Mode]
+
+
+def by_row(_: TableName) -> Mode:
+    """Capture each row by itself, whichever the table."""
+    return "row"
 
 
 class Retention(NamedTuple):
@@ -62,7 +78,7 @@ def stamp() -> str:
 
     The settings are left out: two applications with different ones would take turns for ever.
     """
-    text = "\0".join([*(_file(name) for name in (*_SCHEMA_FILES, "ownership")), str(SLOTS)])
+    text = "\0".join([*(_file(name) for name in (*_SCHEMA_FILES, *_RIGHTS_FILES)), str(SLOTS)])
     return f"pgevents_push v{VERSION} {hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
@@ -79,20 +95,40 @@ def schema_statements(max_row_bytes: int, retention: Retention = KEEP, *, always
     }  # fmt: skip
     made = [_filled(name, **values) for name in _SCHEMA_FILES]
     comments = [
-        f"COMMENT ON FUNCTION pgevents.capture_v1() IS {literal(stamp())}",
+        f"COMMENT ON FUNCTION {MAKE_CAPTURE} IS {literal(stamp())}",
         f"COMMENT ON SCHEMA pgevents IS {literal(stamp())}",
     ]
-    return [*made, *comments, _file("ownership")]
+    return [*made, *comments, *map(_file, _RIGHTS_FILES)]
 
 
-def table_statements(name: TableName) -> list[str]:
-    """Return what captures one table. Its key is looked up by the statement itself."""
-    return [_filled("table", schema=literal(name.schema), table=literal(name.name))]
+def table_statements(name: TableName, mode: Mode = "row") -> list[str]:
+    """Return what captures one table. Its columns and key are looked up by the statement itself."""
+    function = literal(function_name(name, mode))
+    names = {"schema": literal(name.schema), "table": literal(name.name), "function": function, "mode": literal(mode)}
+    return [_filled("table", **names, shape=_shape("target"), triggers=_triggers())]
+
+
+def function_name(name: TableName, mode: Mode = "row") -> str:
+    """Return the name of a table's trigger function: not with the table's own, which may be too long, nor with its
+    oid, which is another table's after pg_dump. make_capture.sql reads the mode in it."""
+    text = f"{len(name.schema)} {name.schema} {name.name}"
+    how = "" if mode == "row" else f"{mode}_"
+    return f"capture_v{VERSION}_{how}{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def _triggers() -> str:
+    """Return the triggers of each mode, to stand in a FROM."""
+    return re.sub("(?m)^--.*\n", "", _file("triggers"))
+
+
+def _shape(relation: str) -> str:
+    """Return the expression for what the trigger function of a relation has to be made for."""
+    return _filled("shape", stamp=literal(stamp()), relation=relation)
 
 
 def reader_statements(role: str) -> list[str]:
     """Return what lets one more role read the log."""
-    return [_filled("reader", role=literal(role))]
+    return [_filled("reader", role=literal(role)), _file("grants")]
 
 
 def uninstall_table_statements(name: TableName) -> list[str]:
@@ -105,11 +141,17 @@ def uninstall_statements() -> list[str]:
     return [_file("uninstall")]
 
 
-def status_query(tables: Iterable[TableName]) -> str:
+def status_query(tables: Iterable[TableName], modes: Modes = by_row) -> str:
     """Return the query for (schema, table, word, reason) of each table, orphans included."""
     names = list(tables)
-    schemas = ", ".join(literal(name.schema) for name in names)
-    return _filled("status", schemas=schemas, tables=", ".join(literal(name.name) for name in names))
+    lists: dict[str, list[str]] = {
+        "schemas": [name.schema for name in names],
+        "tables": [name.name for name in names],
+        "functions": [function_name(name, modes(name)) for name in names],
+        "modes": [modes(name) for name in names],
+    }
+    values = {key: ", ".join(map(literal, each)) for key, each in lists.items()}
+    return _filled("status", **values, version=str(VERSION), shape=_shape("c.oid"), triggers=_triggers())
 
 
 def schema_status_query() -> str:
@@ -133,10 +175,11 @@ def ddl(
     retention: Retention = KEEP,
     lock_timeout_seconds: float = 2.0,
     reader: str | None = None,
+    modes: Modes = by_row,
 ) -> str:
     """Return the whole installation as a script for psql. It passes over tables that do not exist yet."""
     first = schema_statements(max_row_bytes, retention, always=True) + (reader_statements(reader) if reader else [])
-    return _script([first, *map(table_statements, tables)], lock_timeout_seconds)
+    return _script([first, *(table_statements(name, modes(name)) for name in tables)], lock_timeout_seconds)
 
 
 def uninstall_ddl(tables: Sequence[TableName] = (), *, lock_timeout_seconds: float = 2.0) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pgevents_push.capture import render
+from pgevents_push.capture.render import Modes, by_row
 from pgevents_push.event import TableName
 
 # Runs one statement without parameters; returns its rows, or None when it has none.
@@ -19,8 +20,9 @@ class Status:
     """The database against what should be in it.
 
     `schema` is "current", "outdated" or "missing". `tables` has a word for each table that was asked for:
-    "current"; "outdated" (the trigger, the key or the name is another one); "missing" (no trigger); "absent" (no
-    such table yet); "disabled"; "refused" (nothing that has rows of its own; see `refused` for the reason).
+    "current"; "outdated" (the trigger, the mode, the columns, the key or the name are others); "missing" (no trigger);
+    "absent" (no such table yet); "disabled"; "refused" (nothing that has rows of its own, or not fit for the mode that
+    was declared; see `refused` for the reason).
     `orphans` are tables with a trigger of ours that nobody asked for.
     """
 
@@ -46,7 +48,7 @@ class Status:
         return replace(self, schema="outdated")
 
 
-def read_status(execute: Execute, tables: Sequence[TableName]) -> Status:
+def read_status(execute: Execute, tables: Sequence[TableName], modes: Modes = by_row) -> Status:
     """Ask the database. Writes nothing."""
     installed = execute(render.schema_status_query()) or []
     schema, trusted, owner = "missing", True, None
@@ -57,7 +59,7 @@ def read_status(execute: Execute, tables: Sequence[TableName]) -> Status:
     words: dict[TableName, str] = {}
     orphans: list[TableName] = []
     refused: dict[TableName, str] = {}
-    for schema_name, table_name, word, reason in execute(render.status_query(tables)) or []:
+    for schema_name, table_name, word, reason in execute(render.status_query(tables, modes)) or []:
         name = TableName(schema_name, table_name)
         if word == "orphan":
             orphans.append(name)

@@ -18,11 +18,13 @@ _ESCAPED = {"\\": "\\\\", "%": "\\x25", "$": "\\x24"}
 
 @dataclass(frozen=True)
 class Target:
-    """A table that somebody named. `model` and `columns` (names in the database) are None when it was a string."""
+    """A table that somebody named. `model`, `columns` and `key` (their names in the database) are None when it was a
+    string."""
 
     name: TableName
     model: type | None = None
     columns: tuple[str, ...] | None = None
+    key: tuple[str, ...] | None = None
 
 
 def resolve(target: Any, default_schema: str = "public") -> Target:
@@ -55,7 +57,8 @@ def _of_model(model: type, default_schema: str) -> Target:
 
 def _of_table(table: Table, model: type | None, default_schema: str) -> Target:
     schema = table.schema or table.metadata.schema or default_schema
-    return Target(TableName(str(schema), str(table.name)), model, tuple(column.name for column in table.columns))
+    columns, key = (tuple(column.name for column in each) for each in (table.columns, table.primary_key))
+    return Target(TableName(str(schema), str(table.name)), model, columns, key)
 
 
 def _shown(thing: object) -> str:

@@ -46,6 +46,7 @@ def _database(runtime: Runtime) -> Iterator[Finding]:
     except PGEventsError as error:
         yield Finding("error", "The triggers cannot be looked at.", str(error))
     yield from judgement.judge_log(facts)
+    yield from judgement.judge_rows(facts)
     yield from judgement.judge_owner(facts)
 
 

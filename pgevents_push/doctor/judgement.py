@@ -108,7 +108,8 @@ def _table(name: TableName, status: Status, cure: str) -> Finding:
     if word == "disabled":
         return Finding("error", f"The trigger on {name} is disabled: its changes are not captured.", cure)
     if word == "refused":
-        return Finding("error", f"{name} cannot be captured: {status.refused.get(name)}.", "Declare another table.")
+        cure = "Declare another table, or this one differently."
+        return Finding("error", f"{name} cannot be captured: {status.refused.get(name)}.", cure)
     return Finding("error", f"{name} has no trigger: its changes are not captured.", cure)
 
 
@@ -126,6 +127,11 @@ def judge_log(facts: ServerFacts) -> Iterator[Finding]:
         yield Finding("warning", what, "Run: flask pgevents prune. An old transaction or a dump can delay it.")
     else:
         yield Finding("ok", what)
+
+
+def judge_rows(facts: ServerFacts) -> Iterator[Finding]:
+    """The exposed tables, of which somebody may want a snapshot."""
+    return (Finding("warning", what, cure) for what, cure in facts.unread)
 
 
 def judge_owner(facts: ServerFacts) -> Iterator[Finding]:
@@ -158,8 +164,8 @@ def judge_process(facts: ProcessFacts) -> Iterator[Finding]:
         yield Finding("ok", "gevent runs this process, and psycopg2 waits its way.")
     yield Finding(
         "note",
-        "Which worker serves cannot be seen from the command line; a process that serves warns of a sync worker in"
-        " its log, and of a half-patched one.",
+        "Which worker serves cannot be seen from here, but with --url; and a process that serves warns of a sync worker"
+        " in its log, and of a half-patched one.",
     )
 
 

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import resources
 
-from pgevents_push.errors import ConnectionLost
+from pgevents_push.errors import ConnectionLost, RowsError
 from pgevents_push.extension import Runtime
-from pgevents_push.listener import Connection
+from pgevents_push.listener import Connection, find_table
+from pgevents_push.sql import statement
 
 # Not the listeners' own: the probe wakes nobody.
 PROBE_CHANNEL = "pgevents_doctor"
 PROBE_SECONDS = 1.0
 
-_SQL = resources.files("pgevents_push.doctor").joinpath("sql")
-_SERVER = _SQL.joinpath("server.sql").read_text()
-_OLDEST = _SQL.joinpath("oldest.sql").read_text()
+_SERVER, _OLDEST = (statement("pgevents_push.doctor", name) for name in ("server.sql", "oldest.sql"))
 
 
 @dataclass(frozen=True)
 class ServerFacts:
     """What was found. `heard`: seconds until a NOTIFY of one connection reached another; None when none did;
-    not tried (0) on a replica, where NOTIFY is forbidden, and through a pooler that shares sessions."""
+    not tried (0) on a replica, where NOTIFY is forbidden, and through a pooler that shares sessions.
+    `unread`: the exposed tables whose rows cannot be shown, and the cure for each."""
 
     version: int
     in_recovery: bool
@@ -39,6 +39,7 @@ class ServerFacts:
     pooled: bool
     shared: bool
     heard: float | None
+    unread: tuple[tuple[str, str], ...] = ()
 
 
 def ask_server(runtime: Runtime) -> ServerFacts:
@@ -69,9 +70,19 @@ def ask_server(runtime: Runtime) -> ServerFacts:
             pooled=connection.pooled,
             shared=shared,
             heard=heard,
+            unread=tuple(_unread(runtime, connection)),
         )
     finally:
         connection.close()
+
+
+def _unread(runtime: Runtime, connection: Connection) -> Iterator[tuple[str, str]]:
+    for table in runtime.gate.exposed:
+        try:
+            find_table(connection.execute, table)
+        except RowsError as error:
+            if error.cure:  # else there is no such table yet, which is no matter of rights
+                yield error.what, error.cure
 
 
 def _probe(runtime: Runtime, ear: Connection) -> float | None:

@@ -7,7 +7,7 @@ import json
 import re
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,11 +22,14 @@ BUFFERING = (
     "Switch buffering off there; nginx: proxy_buffering off; proxy_http_version 1.1; and no gzip for text/event-stream."
 )
 
+WORKER = "gunicorn -c python:pgevents_push.gunicorn_conf, or -k gevent, or -k gthread --threads 100."
+
 
 @dataclass(frozen=True)
 class StreamFacts:
     """What came. `first`: seconds until the first bytes, None when none came in FIRST_SECONDS; `second` the same
-    for what the heartbeat sent, with `heartbeat` the seconds that it should take; `error` when there was no stream."""
+    for what the heartbeat sent, with `heartbeat` the seconds that it should take; `error` when there was no stream;
+    `one_at_a_time`: the process that answers says so of its server."""
 
     status: int = 0
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -34,6 +37,7 @@ class StreamFacts:
     heartbeat: float = 0.0
     second: float | None = None
     error: str | None = None
+    one_at_a_time: bool = False
 
 
 def ask_stream(url: str, heartbeat: float, headers: Mapping[str, str]) -> StreamFacts:
@@ -47,13 +51,29 @@ def ask_stream(url: str, heartbeat: float, headers: Mapping[str, str]) -> Stream
     if parts.scheme not in kinds or not parts.hostname:
         return StreamFacts(error="it is no http:// or https:// URL")
     try:
+        one_at_a_time = _ask_health(
+            kinds[parts.scheme](parts.hostname, parts.port, timeout=CONNECT_SECONDS), parts.path
+        )
         connection = kinds[parts.scheme](parts.hostname, parts.port, timeout=CONNECT_SECONDS)
         try:
-            return _measure(connection, f"{parts.path or '/'}?{parts.query}", heartbeat, headers)
+            found = _measure(connection, f"{parts.path or '/'}?{parts.query}", heartbeat, headers)
+            return replace(found, one_at_a_time=one_at_a_time)
         finally:
             connection.close()
     except (OSError, http.client.HTTPException, ValueError) as error:
         return StreamFacts(error=str(error) or type(error).__name__)
+
+
+def _ask_health(connection: Any, path: str) -> bool:
+    """Ask the route beside the stream; before it, which would keep such a server busy."""
+    try:
+        connection.request("GET", path.removesuffix("stream") + "health")
+        found = json.loads(connection.getresponse().read(10_000))
+        return isinstance(found, dict) and bool(found.get("one_at_a_time"))
+    except (OSError, ValueError, http.client.HTTPException):
+        return False  # somebody else's page, or none: the stream will tell
+    finally:
+        connection.close()
 
 
 def _measure(connection: Any, path: str, heartbeat: float, headers: Mapping[str, str]) -> StreamFacts:
@@ -128,6 +148,8 @@ def judge_stream(facts: StreamFacts) -> Iterator[Finding]:
     else:
         yield Finding("ok", f"The first bytes of the stream came after {facts.first * 1000:.0f} ms.")
         yield _heartbeat(facts)
+    if facts.one_at_a_time:
+        yield Finding("error", "The server takes one request at a time: an open stream blocks a whole process.", WORKER)
 
 
 def _refused(status: int) -> Finding:

@@ -52,7 +52,8 @@ class Captured:
         self._said: dict[int, str] = {}
         self._due = 0.0
         self._pause = FIRST_LOOK_SECONDS
-        self._looking = False
+        self._looking = self._stopped = False
+        self._task: waiting.Task | None = None
         self.looked = self._mode == "off"
         if not self.looked:
             report(self._captured)
@@ -72,10 +73,19 @@ class Captured:
     def look(self) -> None:
         """Look, in the background, after tables that are not captured yet: missing, declared late, created late.
         Cheap when it is not time yet; the listener calls it each time round."""
-        if self._mode == "off" or self._looking or time.monotonic() < self._due:
+        if self._mode == "off" or self._looking or self._stopped or time.monotonic() < self._due:
             return
         self._looking = True
-        waiting.spawn(self._look, name="pgevents-install")
+        self._task = waiting.spawn(self._look, name="pgevents-install")
+
+    def stop(self, timeout: float = 1.0) -> None:
+        """Look no more, and wait for a look that is under way. None is: returns at once.
+
+        :param timeout: seconds; a look that takes longer ends by itself.
+        """
+        self._stopped = True
+        if self._task is not None:
+            self._task.join(timeout)
 
     def declared(self) -> None:
         """A table was declared: look for it at once."""

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import sqlalchemy as sa
 
-from pgevents_push.capture import Retention, install_with
+from pgevents_push.capture import Mode, Retention, install_with
 from pgevents_push.config import Config
 from pgevents_push.errors import InstallError
 from pgevents_push.event import TableName
@@ -26,6 +26,8 @@ class Capturing(Protocol):
 
     @property
     def tables(self) -> list[TableName]: ...
+
+    def mode(self, table: TableName) -> Mode: ...
 
 
 # SQLAlchemy's hook is one for the whole process.
@@ -45,11 +47,12 @@ def _after_create(table: sa.Table, connection: Any, **_: object) -> None:
     for app in list(_all):
         name = TableName(table.schema or app.config.default_schema, table.name)
         if app.config.install == "auto" and name in app.tables and app.database.is_at(connection.engine.url):
-            _install(name, connection, app.config)
+            _install(name, connection, app)
 
 
-def _install(name: TableName, connection: sa.Connection, config: Config) -> None:
+def _install(name: TableName, connection: sa.Connection, app: Capturing) -> None:
     """If it fails the table still stays, and the listener tries again."""
+    config = app.config
     try:
         with connection.begin_nested():
             install_with(
@@ -58,6 +61,7 @@ def _install(name: TableName, connection: sa.Connection, config: Config) -> None
                 max_row_bytes=config.max_row_bytes,
                 retention=Retention(config.retention_seconds, config.retention_rows),
                 lock_timeout_seconds=config.lock_timeout_seconds,
+                modes=app.mode,
             )
     except (InstallError, sa.exc.SQLAlchemyError) as error:
         log.warning("%s was created, but is not captured yet: %s", name, error)

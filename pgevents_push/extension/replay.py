@@ -4,21 +4,36 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
 
 from pgevents_push import waiting
 from pgevents_push.cursor import Cursor, Snapshot
-from pgevents_push.errors import ConnectionLost, CursorError
+from pgevents_push.errors import BacklogError, ConnectionLost, CursorError, Overdue
+from pgevents_push.event import TableName
+from pgevents_push.extension.turns import Turns
 from pgevents_push.hub import Hub, Page
-from pgevents_push.listener import Connection, is_kept, read_between
+from pgevents_push.listener import Batch, Connection, Reading, is_kept, with_shapes
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 # How many clients may read the log at the same time. A thousand that come back at once take turns, so that
 # live changes keep most of the database and of this process.
 READERS = 2
 # Between two that are answered from memory: under gevent a crowd that came at once would all go before the listener.
 PAUSE_SECONDS = 0.002
+# So long a client may be without a word, and a socket without the changes of its other subscriptions.
+PATIENCE_SECONDS = 1.0
+# How many readings are remembered between two pages, up to 2.5 MB each: without, each page of a long absence counts
+# again what was missed (with 160,000 changes 41 of 46 ms).
+READINGS = 8
+# So often PostgreSQL may fail to read a page in time, before its client is told that it was too much.
+OVERDUE_READINGS = 3
+
+_Place = tuple[Cursor, Snapshot]
 
 
 class Replay:
@@ -26,38 +41,64 @@ class Replay:
 
     :param connect: opens a connection to the log.
     :param most: events in one page.
+    :param watched: whether somebody must know when the columns of a table change.
     """
 
-    def __init__(self, hub: Hub, connect: Callable[[], Connection], most: int) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        connect: Callable[[], Connection],
+        most: int,
+        watched: Callable[[TableName], bool] = lambda table: True,
+    ) -> None:
         self._hub = hub
+        self._watched = watched
         self._connect = connect
         self._most = most
-        self._turns = threading.BoundedSemaphore(READERS)
+        self._reading = Turns(READERS)
         # One at a time: each busy thread more keeps the one that publishes waiting for Python's own lock (5 ms).
-        self._thinking = threading.Lock()
+        self._thinking = Turns(1)
         self._idle: list[Connection] = []
+        self._readings: dict[_Place, Reading] = {}
+        self._overdue: dict[_Place, int] = {}
         self._closed = False
 
-    def page(self, since: Cursor, until: Snapshot) -> Page:
-        """Return the next changes between a cursor and a later snapshot. Nothing is held between two pages:
-        a client may take its time.
+    @contextmanager
+    def page(self, since: Cursor, until: Snapshot) -> Iterator[Page]:
+        """Give the next changes between a cursor and a later snapshot. While it is open the others wait for their turn.
+        Nothing is held between two pages: a client may take its time.
 
         :raises CursorError: the log does not reach back to the cursor.
         :raises ConnectionLost: the database is away.
+        :raises Crowded: others are before this greenlet or thread, which is to say a word to its client and ask again.
         """
-        with self._thinking:
-            waiting.sleep(PAUSE_SECONDS)
-            remembered = self._hub.remember(since, until, self._most)
-        if remembered is not None:
-            whole = len(remembered) < self._most
-            return Page(tuple(remembered), Cursor(since.epoch, until) if whole else Cursor.parse(remembered[-1].cursor))
-        with self._turns:
-            while (idle := self._waiting()) is not None:
-                try:
-                    return self._read_on(idle, since, until)
-                except ConnectionLost as error:  # it died while it waited
-                    log.debug("a connection that waited for a client to come back was dead: %s", error)
-            return self._read_on(self._connect(), since, until)
+        who = threading.get_ident()
+        if not self._reading.has(who):  # else memory did not reach back a moment ago
+            with self._thinking.turn(who, PATIENCE_SECONDS):
+                waiting.sleep(PAUSE_SECONDS)
+                if (page := self._remembered(since, until)) is not None:
+                    yield page
+                    return
+        with self._reading.turn(who, PATIENCE_SECONDS):
+            yield self._from_log(since, until)
+
+    def _remembered(self, since: Cursor, until: Snapshot) -> Page | None:
+        events = self._hub.remember(since, until, self._most)
+        if events is None:
+            return None
+        whole = len(events) < self._most
+        return Page(tuple(events), Cursor(since.epoch, until) if whole else Cursor.parse(events[-1].cursor))
+
+    def _from_log(self, since: Cursor, until: Snapshot) -> Page:
+        if (idle := self._waiting()) is not None:
+            try:
+                return self._read_on(idle, since, until)
+            except Overdue:  # it lives
+                raise
+            except ConnectionLost as error:  # it died while it waited, and so did the others: each may take its time
+                log.debug("a connection that waited for a client to come back was dead: %s", error)
+                self._drop_idle()
+        return self._read_on(self._connect(), since, until)
 
     def _waiting(self) -> Connection | None:
         try:
@@ -77,17 +118,42 @@ class Replay:
         return found
 
     def _read(self, connection: Connection, since: Cursor, until: Snapshot) -> Page:
-        page = Page((), Cursor(since.epoch, until))
-        for batch in read_between(connection.execute, since, until, self._most):
-            page = Page(batch.events, batch.cursor)
-            break
-        # Behind the reading: a slot that was emptied before it looked empty to it.
-        if not is_kept(connection.execute, since.snapshot):
+        known = self._readings.get((since, until))
+        # A fork: of a crowd that came back at once, several are at the same place.
+        reading = known.fork() if known is not None else Reading(since, until, self._most)
+        try:
+            batch = reading.next(connection.execute) or Batch((), Cursor(since.epoch, until))
+            batch = with_shapes(connection.execute, batch, self._watched)
+            # Behind the reading: a slot that was emptied before it looked empty to it.
+            kept = is_kept(connection.execute, since.snapshot)
+        except Overdue:
+            self._count_overdue((since, until))
+            raise
+        self._hub.reshape(batch.shapes)
+        if not kept:
             raise CursorError("the log does not reach back to this cursor")
-        return page
+        _remember(self._readings, (batch.cursor, until), reading)
+        return Page(batch.events, batch.cursor, batch.shapes)
+
+    def _count_overdue(self, place: _Place) -> None:
+        count = self._overdue.pop(place, 0) + 1
+        if count >= OVERDUE_READINGS:
+            raise BacklogError
+        _remember(self._overdue, place, count)
 
     def close(self) -> None:
         """Close the connections that wait for the next client, and those that are read from, when that is done."""
         self._closed = True
+        self._drop_idle()
+
+    def _drop_idle(self) -> None:
         while (connection := self._waiting()) is not None:
             connection.close()
+
+
+def _remember(known: dict[_Place, T], place: _Place, value: T) -> None:
+    """Remember a few, the latest."""
+    known.pop(place, None)
+    known[place] = value
+    for oldest in list(known)[:-READINGS]:
+        known.pop(oldest, None)

@@ -5,86 +5,38 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from collections.abc import Sequence
 from typing import Any
 
 from flask import Flask
 
 from pgevents_push import signals, waiting
-from pgevents_push.capture import Installer, Retention
+from pgevents_push.capture import Installer, Mode, Retention
 from pgevents_push.config import Config
 from pgevents_push.errors import ServerError
-from pgevents_push.event import ChangeEvent, TableName
-from pgevents_push.extension.captured import Captured
+from pgevents_push.event import TableName
 from pgevents_push.extension.creation import capture_on_creation
 from pgevents_push.extension.database import Database
 from pgevents_push.extension.declarations import Declarations
+from pgevents_push.extension.doors import Doors, tickets_of
+from pgevents_push.extension.measures import of_delivery, of_gate, of_handlers, of_listener
 from pgevents_push.extension.replay import Replay
-from pgevents_push.handlers import Dispatcher, Handler, Tally
+from pgevents_push.extension.running import Running
+from pgevents_push.extension.snapshots import Snapshots
+from pgevents_push.handlers import Handler, Tally
 from pgevents_push.hub import Hub
-from pgevents_push.listener import Batch, Connection, Ears, Listener, Pruner, Pulse, Status
+from pgevents_push.listener import Connection, Status
+from pgevents_push.transports.entrance import Entrance, identity_of_caller
+from pgevents_push.transports.exposition import Measure
+from pgevents_push.transports.fragments import Fragments
 from pgevents_push.transports.gate import Gate
-
-# Between two pieces of a large batch: time for the couriers to send.
-COURIERS_SECONDS = 0.001
+from pgevents_push.transports.handover import Exchange
+from pgevents_push.transports.places import Places
+from pgevents_push.transports.ticket import Tickets
+from pgevents_push.transports.ws import WebSocketEndpoint
 
 # What a forked child inherits of its parent's listener. It is kept for ever, because letting go of a
 # connection would say good-bye on a socket that the parent still uses.
 _inherited: list[object] = []
-
-
-class _Running:
-    """What exists only while a process listens."""
-
-    def __init__(self, runtime: Runtime) -> None:
-        config = runtime.config
-        self.pid = os.getpid()
-        self.hub = Hub(config.history_bytes)
-        self.replay = Replay(self.hub, runtime.connect, config.max_batch_events)
-        self._piece_bytes = config.max_queue_bytes // 4
-        self.dispatcher = Dispatcher(runtime.app, runtime.handlers, config.handler_queue_events)
-        self.captured = Captured(runtime.installer(), config, lambda: runtime.tables, self.hub.capture, self.hub.lose)
-        self.pruner = Pruner(runtime.database.dsn, config.retention_seconds, config.connect_timeout_seconds)
-        self.pulse = Pulse(runtime.listener_changed)
-        ears = Ears(
-            dsn=runtime.database.dsn,
-            prepare=self.captured.prepare,
-            on_batch=self._take,
-            on_lost=self.hub.lose,
-            on_round=self._look,
-            poll_seconds=config.poll_seconds,
-            heartbeat_seconds=config.heartbeat_seconds,
-            timeout_seconds=config.connect_timeout_seconds,
-            max_batch_events=config.max_batch_events,
-            wakeup=config.wakeup,
-        )
-        self.listener = Listener(ears, self.pulse)
-
-    def _look(self) -> None:
-        self.captured.look()
-        self.pruner.look()
-
-    def _take(self, batch: Batch) -> None:
-        """Hand a batch on, in pieces that fit well into a mailbox. Under gevent no courier runs meanwhile, and all
-        clients would count as slow because of one large transaction."""
-        pieces = _pieces(batch.events, self._piece_bytes) or [()]
-        for at, events in enumerate(pieces):
-            if at:
-                waiting.sleep(COURIERS_SECONDS)
-            self.hub.publish(events, events[-1].cursor if events else str(batch.cursor))
-        self.dispatcher.dispatch(batch.events)
-
-
-def _pieces(events: Sequence[ChangeEvent], most_bytes: int) -> list[Sequence[ChangeEvent]]:
-    """Cut events into pieces whose rows are about so long together."""
-    pieces: list[Sequence[ChangeEvent]] = []
-    start, size = 0, 0
-    for at, event in enumerate(events, 1):
-        size += len(event.row_json or "") + len(event.old_json or "")
-        if size >= most_bytes or at == len(events):
-            pieces.append(events[start:at])
-            start, size = at, 0
-    return pieces
 
 
 class Runtime:
@@ -97,9 +49,10 @@ class Runtime:
         self._declarations = declarations
         # Nothing waits while it is held, so it does no harm that gevent may patch only later.
         self._starting = threading.Lock()
-        self._running: _Running | None = None
-        self._ended: _Running | None = None
+        self._running: Running | None = None
+        self._ended: Running | None = None
         self._stopped = False
+        self.sockets: WebSocketEndpoint | None = None
         self._resolve()
         capture_on_creation(self)
 
@@ -112,11 +65,19 @@ class Runtime:
         targets = self._declarations.targets(schema)
         for target in targets:
             self.database.check(target, self.app)
+        modes = self._declarations.modes(schema)
         handlers, exposures = self._declarations.decorated(schema), self._declarations.exposures(schema)
         # In a fixed order: two processes that install them never wait for each other crosswise.
         self.tables: list[TableName] = sorted(target.name for target in targets)
-        self.gate = Gate(exposures, schema)
+        self.fragments = Fragments(self.app, self._declarations.fragments(schema))
+        self.gate = Gate(
+            exposures,
+            schema,
+            lambda table: self._serving().definitions.of(table),
+            lambda persona, table, columns: self._serving().judging.verify(persona, table, columns),
+        )
         self._handlers = handlers
+        self._modes = modes
 
     def declared(self) -> None:
         """Something was declared, maybe while running: notice it.
@@ -141,9 +102,10 @@ class Runtime:
             if self._alive() is None:
                 if self._running is not None:
                     _inherited.append(self._running)
-                self._running = running = _Running(self)
+                self._running = running = Running(self)
                 self._stopped = False
                 running.listener.start()
+                running.doors.start()
                 atexit.register(self.stop)
 
     def stop(self) -> None:
@@ -155,10 +117,16 @@ class Runtime:
         self._running, self._ended = None, running
         atexit.unregister(self.stop)
         running.hub.close("shutdown")
+        if running.exchange is not None:
+            running.exchange.stop()
+        running.doors.stop()
         running.listener.stop()
+        running.captured.stop()
         running.pruner.stop()
         running.dispatcher.stop()
         running.replay.close()
+        running.judging.stop()
+        running.snapshots.close()
 
     def on_request(self) -> None:
         """Start with the first request, where the server gave no earlier sign. A stopped runtime stays stopped,
@@ -166,7 +134,7 @@ class Runtime:
         if self.config.autostart and not self._stopped and not self.app.testing and self._alive() is None:
             self.start()
 
-    def _alive(self) -> _Running | None:
+    def _alive(self) -> Running | None:
         running = self._running
         return running if running is not None and running.pid == os.getpid() else None
 
@@ -185,7 +153,56 @@ class Runtime:
         """What answers clients that come back; of this process, as the hub."""
         return self._serving().replay
 
-    def _serving(self) -> _Running:
+    @property
+    def exchange(self) -> Exchange | None:
+        """What takes over connections in this process; None where the server keeps them."""
+        return self._serving().exchange
+
+    @property
+    def snapshots(self) -> Snapshots:
+        """What reads the rows that there are; of this process, as the hub."""
+        return self._serving().snapshots
+
+    @property
+    def entrance(self) -> Entrance:
+        """The way in; of this process, as the hub."""
+        return self._serving().doors.entrance
+
+    @property
+    def places(self) -> Places:
+        """Who is connected; of this process, as the hub."""
+        return self._serving().doors.places
+
+    @property
+    def tickets(self) -> Tickets:
+        """What issues this app's tickets."""
+        return tickets_of(self.app, self.config, f"pgevents_push.ticket.{self.database.prefix}")
+
+    def make_doors(self) -> Doors:
+        """Return doors for a process, or for a single revocation."""
+        return Doors(self.config, lambda: self.tickets, lambda: self._declarations.identify, self.connect)
+
+    def identity(self) -> str | None:
+        """Who the caller of the current request is.
+
+        :raises RequestError: the app says that nobody may pass, or fails to say anything.
+        """
+        return identity_of_caller(self._declarations.identify)
+
+    def revoke(self, identity: str) -> None:
+        """End the streams of an identity in all processes, also from one that serves none.
+
+        :raises ConnectionLost: the others could not be told.
+        """
+        if (running := self._alive()) is not None:
+            return running.doors.revoke(identity)
+        doors = self.make_doors()
+        try:
+            return doors.revoke(identity)
+        finally:
+            doors.stop()
+
+    def _serving(self) -> Running:
         if not self._stopped:
             self.start()
         running = self._alive() or self._ended
@@ -201,6 +218,10 @@ class Runtime:
         """The handlers at this moment; SQLAlchemy's registrar may have got and lost some since."""
         return self._handlers + self._declarations.registered(self.config.default_schema)
 
+    def mode(self, table: TableName) -> Mode:
+        """How a table is to be captured, as is declared now."""
+        return self._modes.get(table, "row")
+
     def installer(self) -> Installer:
         """Return what installs into this app's database."""
         return Installer(
@@ -209,6 +230,7 @@ class Runtime:
             retention=Retention(self.config.retention_seconds, self.config.retention_rows),
             lock_timeout_seconds=self.config.lock_timeout_seconds,
             connect_timeout_seconds=self.config.connect_timeout_seconds,
+            modes=self.mode,
         )
 
     def listener_changed(self, status: Status, error: str | None) -> None:
@@ -234,8 +256,21 @@ class Runtime:
                 "captured": running.captured.count,
                 "seconds_since_read": None if read is None else round(read, 3),
                 "reconnects": running.pulse.reconnects,
+                **({"cause": running.pulse.cause} if running.pulse.cause else {}),
             }
         return report
+
+    def measures(self) -> list[Measure]:
+        """What /pgevents/metrics tells of this process; nothing when it does not listen."""
+        running = self._alive()
+        if running is None:
+            return []
+        return [
+            *of_listener(self.status, running.pulse, len(self.tables), running.captured.count),
+            *of_delivery(running.hub, running.doors.places),
+            *of_gate(self.gate),
+            *of_handlers(running.dispatcher.tallies()),
+        ]
 
     def tallies(self) -> list[Tally]:
         """How each handler of this process is doing."""

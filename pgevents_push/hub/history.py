@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from pgevents_push.cursor import Cursor, Snapshot, inside_batch
 from pgevents_push.event import ChangeEvent
@@ -15,11 +16,16 @@ EVENT_BYTES = 1500
 
 @dataclass(frozen=True)
 class Piece:
-    """Some changes of one batch; `until` is where that batch ends."""
+    """Some changes of one batch, and the cursor after them."""
 
-    until: Snapshot
+    cursor: str
     events: Sequence[ChangeEvent]
     size: int
+
+    @cached_property
+    def until(self) -> Snapshot:
+        """Where the batch ends. Read when somebody asks: that takes 5 us, and most are forgotten before."""
+        return Cursor.parse(self.cursor).reached
 
 
 class History:
@@ -32,23 +38,23 @@ class History:
         self._max_bytes = max_bytes
         self._pieces: deque[Piece] = deque()
         self._size = 0
-        self._start: Snapshot | None = None
+        self._start: Piece | None = None  # an end: of what was forgotten last
 
-    def begin(self, position: Cursor) -> None:
-        """Begin anew: what was before this position is not known."""
+    def begin(self, cursor: str) -> None:
+        """Begin anew: what was before this position is not known; nor, in the middle of a batch, the whole of that."""
         self._pieces.clear()
-        self._size, self._start = 0, position.snapshot
+        self._size, self._start = 0, Piece(cursor, (), 0)
 
-    def keep(self, events: Sequence[ChangeEvent], position: Cursor) -> None:
+    def keep(self, events: Sequence[ChangeEvent], cursor: str) -> None:
         """Add what was published, and the position after it."""
         if not events:
             return
-        self._pieces.append(Piece(position.reached, events, sum(map(_weight, events))))
+        self._pieces.append(Piece(cursor, events, sum(map(_weight, events))))
         self._size += self._pieces[-1].size
         while self._size > self._max_bytes:
             dropped = self._pieces.popleft()
             self._size -= dropped.size
-            self._start = dropped.until  # of its whole batch, whose other pieces are then not asked for any more
+            self._start = Piece(dropped.cursor, (), 0)  # its whole batch: the other pieces are not asked for any more
 
     def after(self, since: Cursor) -> list[Piece] | None:
         """Return the pieces that may hold what came after a cursor, of whatever process; quick. None: memory does
@@ -57,7 +63,7 @@ class History:
         It does when nothing that is visible in `_start` is invisible in the cursor: then whatever the cursor
         does not know came after `_start`, and is here.
         """
-        if self._start is None or not since.snapshot.covers(self._start):
+        if self._start is None or not since.snapshot.covers(self._start.until):
             return None
         found: deque[Piece] = deque()
         for piece in reversed(self._pieces):
@@ -67,16 +73,48 @@ class History:
         return list(found)
 
 
-def between(pieces: Iterable[Piece], since: Cursor, until: Snapshot, most: int) -> list[ChangeEvent] | None:
-    """Return the first changes after a cursor that a later snapshot shows, at most `most`, in the order and with
-    the cursors that reading the log would give. None: the cursor's own event is not here.
+def between(pieces: Sequence[Piece], since: Cursor, until: Snapshot, most: int) -> list[ChangeEvent] | None:
+    """Return the first changes after a cursor that a later snapshot shows, at most `most`, in causal order, each with a
+    cursor to go on from. None: the cursor's own event is not here.
+
+    Up to the first end of a batch that shows all that the cursor does, changes are put together for this client. From
+    there on it is where the listener was, and so are the cursors that the listener gave. To put together all of them
+    for each page took 160 ms a page of 10,000 missed changes, in which nothing else went on in this process.
 
     :param pieces: what History.after() returned for the cursor.
     """
+    found, later = _behind_own(pieces, since)
+    if found is None:
+        end = next((piece.until for piece in pieces if piece.until.covers(since.reached)), until)
+        end = end if until.covers(end) else until
+        found = _until(end, [piece for piece in pieces if end.covers(piece.until)], since, most)
+        later = [piece for piece in pieces if not end.covers(piece.until)]
+    if found is None:
+        return None
+    for piece in later:
+        if len(found) >= most or not until.covers(piece.until):
+            break
+        found += piece.events[: most - len(found)]
+    return found[:most]
+
+
+def _behind_own(pieces: Sequence[Piece], since: Cursor) -> tuple[list[ChangeEvent] | None, Sequence[Piece]]:
+    """Return what follows in the piece where the listener gave this very cursor, and the pieces behind. None: it is
+    the end of a batch, or another process's."""
+    text = str(since)
+    for at, piece in enumerate(pieces if since.until is not None else (), 1):
+        place = next((n for n, event in enumerate(piece.events, 1) if event.cursor == text), None)
+        if place is not None:
+            return list(piece.events[place:]), pieces[at:]
+    return None, ()
+
+
+def _until(end: Snapshot, pieces: Iterable[Piece], since: Cursor, most: int) -> list[ChangeEvent] | None:
+    """What reading the log from the cursor to the end of a batch would give."""
     rest = [event for piece in pieces for event in piece.events if not since.snapshot.sees(int(event.tx))]
     last_ids = _last_ids(rest)
     if since.until is None:
-        return _stamped(rest, since.epoch, since.snapshot, until, last_ids, most)
+        return _stamped(rest, since.epoch, since.snapshot, end, last_ids, most)
     known = next((event for event in rest if int(event.id) == since.last_id), None)
     if known is None:
         return None
@@ -85,7 +123,7 @@ def between(pieces: Iterable[Piece], since: Cursor, until: Snapshot, most: int) 
     found = _stamped(open_batch, since.epoch, since.snapshot, since.until, last_ids, most)
     if len(found) < most:
         new = [event for event in rest if not since.until.sees(int(event.tx))]
-        found += _stamped(new, since.epoch, since.until, until, last_ids, most - len(found))
+        found += _stamped(new, since.epoch, since.until, end, last_ids, most - len(found))
     return found
 
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 
 from pgevents_push.cursor import Cursor, Snapshot
-from pgevents_push.event import ChangeEvent
+from pgevents_push.event import ChangeEvent, Shapes
 
 
 @dataclass(frozen=True)
 class Page:
-    """Changes in order, and the position behind them."""
+    """Changes in order, the position behind them, and the columns of their tables where these were asked for."""
 
     events: tuple[ChangeEvent, ...]
     cursor: Cursor
+    shapes: Shapes = field(default_factory=dict)
 
 
-# Gives the next page between a cursor and a later snapshot; raises CursorError where the log does not reach back.
-Recall = Callable[[Cursor, Snapshot], Page]
+# Gives the next page between a cursor and a later snapshot; raises CursorError where the log does not reach back. While
+# the page is open it is this client's turn: what is made of it should be made within, and nothing be waited for.
+Recall = Callable[[Cursor, Snapshot], AbstractContextManager[Page]]

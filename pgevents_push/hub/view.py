@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeAlias
 
-from pgevents_push.event import ChangeEvent, ChangeType, TableName
+from pgevents_push.event import ChangeEvent, ChangeType, Gap, TableName
+from pgevents_push.hub.condition import Condition
+from pgevents_push.hub.definition import Mark
+from pgevents_push.hub.persona import Persona
+
+# Makes the frame of an event or a gap, as a view sees it; None when nothing in this view changed.
+Encode: TypeAlias = "Callable[[ChangeEvent | Gap, View], bytes | None]"
 
 
 @dataclass(frozen=True)
@@ -17,16 +25,22 @@ class View:
 
     :param columns: the columns of rows that this subscription sees; None for all of them.
     :param exposed: the columns that may leave the process at all, which bounds the key; None for all of them.
-    :param encode: returns the frame of an event, or None when nothing in this view changed.
+    :param condition: what a row must fulfil to be seen: filter and rights in one; None for all rows.
+    :param mark: the columns that it shows and compares, as they were when it was made; None: nobody could tell.
+    :param persona: as whom PostgreSQL's row-level security is asked besides; None: not at all.
     """
 
     table: TableName
     types: frozenset[ChangeType]
     columns: frozenset[str] | None
     exposed: frozenset[str] | None
-    encode: Callable[[ChangeEvent, View], bytes | None]
+    encode: Encode
     label: str = ""
+    condition: Condition | None = None
+    mark: Mark | None = None
+    persona: Persona | None = None
 
-    def frame(self, event: ChangeEvent) -> bytes | None:
-        """Return the bytes of an event for this view, None when it does not concern it."""
-        return self.encode(event, self) if event.type in self.types else None
+    @cached_property
+    def face(self) -> Hashable:
+        """Those that are equal in this get the same frame of a change that all of them see."""
+        return self.columns, self.exposed, self.encode, self.label

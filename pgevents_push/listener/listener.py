@@ -11,16 +11,22 @@ from typing import Any
 
 from pgevents_push import waiting
 from pgevents_push.cursor import Cursor
-from pgevents_push.errors import ConnectionLost, CursorError, PGEventsError
+from pgevents_push.errors import ConnectionLost, CursorError, Overdue, PGEventsError
+from pgevents_push.event import TableName
 from pgevents_push.listener.backoff import delay
+from pgevents_push.listener.batch import Batch
 from pgevents_push.listener.connection import Connection
 from pgevents_push.listener.doorbell import Doorbell, Wakeup
 from pgevents_push.listener.pulse import Pulse
-from pgevents_push.listener.reader import Batch, read_position, read_since
+from pgevents_push.listener.reader import read_position, read_since
 from pgevents_push.listener.retention import is_kept
+from pgevents_push.listener.shapes import with_shapes
+from pgevents_push.listener.wake import Wake
 
 # So long without a reading, the log may have been emptied under us.
 ABSENCE_SECONDS = 5.0
+# So often in a row PostgreSQL may fail to finish our reading in time, before it is too much and given up.
+OVERDUE_READINGS = 3
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +39,7 @@ class Ears:
     :param on_batch: takes the changes, in order.
     :param on_lost: told when changes may have been missed: another database, or a log that was emptied.
     :param on_round: called each time round the loop; must return at once.
+    :param watched: whether somebody must know when the columns of a table change.
     """
 
     dsn: Mapping[str, Any]
@@ -40,6 +47,7 @@ class Ears:
     on_batch: Callable[[Batch], None]
     on_lost: Callable[[], None]
     on_round: Callable[[], None]
+    watched: Callable[[TableName], bool]
     poll_seconds: float
     heartbeat_seconds: float
     timeout_seconds: float
@@ -58,9 +66,10 @@ class Listener:
         self._connection: Connection | None = None
         self._stopping = False
         self._attempts = 0
+        self._overdue = 0
         self._pid = os.getpid()
         self._task: waiting.Task | None = None
-        self._wake = waiting.Wake()
+        self._wake = Wake()
 
     def start(self) -> None:
         """Run in the background. Running already: does nothing."""
@@ -87,6 +96,8 @@ class Listener:
                 self._listen()
             except CursorError as error:
                 self._lost(str(error))
+            except Overdue as error:
+                self._after_overdue(str(error))
             except PGEventsError as error:
                 self._after_failure(str(error))
             except Exception as error:  # the loop's outermost handler: whatever happens, listening goes on
@@ -105,6 +116,13 @@ class Listener:
     def _after_failure(self, error: str) -> None:
         if not self._ended:
             self._pulse.beat("reconnecting", error)
+
+    def _after_overdue(self, error: str) -> None:
+        """What cannot be read in time now, tens of millions of changes for example, will not be in an hour."""
+        self._overdue += 1
+        if self._overdue >= OVERDUE_READINGS:
+            self._lost(error)
+        self._after_failure(error)
 
     def _lost(self, why: str) -> None:
         log.error("changes may have been missed, going on from now: %s", why)
@@ -126,9 +144,11 @@ class Listener:
             connection.close()
 
     def _catch_up(self, connection: Connection) -> None:
-        """The first connection starts from now; a later one from where the last one was lost."""
+        """The first connection starts from now; a later one from where the last one was lost. That may lie ahead of
+        the log, in a database that went back to what it was: from a snapshot of its disk, in the same timeline."""
         position = read_position(connection.execute)
-        if self._cursor is None or self._cursor.epoch != position.epoch:
+        goes_on = self._cursor is not None and self._cursor.epoch == position.epoch and position.is_past(self._cursor)
+        if not goes_on:
             if self._cursor is not None:
                 self._lost("this is another database, or one that was restored")
             self._cursor = position
@@ -136,27 +156,29 @@ class Listener:
         self._read(connection)
 
     def _stay(self, connection: Connection, doorbell: Doorbell) -> None:
-        checked, found = 0.0, False
+        checked, found = 0.0, 0
         while not self._stopping:
             if time.monotonic() - checked > self._ears.heartbeat_seconds:
                 self._pulse.beat("listening" if doorbell.is_hanging() else "deaf", doorbell.deaf)
                 checked = time.monotonic()
             self._ears.on_round()
             doorbell.wait(found)
+            self._pulse.note_overslept(connection.take_overslept())
             if not self._stopping:
                 found = self._read(connection)
 
-    def _read(self, connection: Connection) -> bool:
+    def _read(self, connection: Connection) -> int:
         """Read on from the cursor, which moves only once a batch was handed on: a read that fails half-way is
-        continued, not repeated. Return whether there was something."""
-        found, start, before = False, self._cursor, self._read_at
+        continued, not repeated. Return how many transactions there were."""
+        found, start, before = 0, self._cursor, self._read_at
         if start is None:
             raise ConnectionLost("the listener has no position yet")
         for batch in read_since(connection.execute, start, self._ears.max_batch_events):
-            self._ears.on_batch(batch)
+            self._ears.on_batch(with_shapes(connection.execute, batch, self._ears.watched))
             self._cursor = batch.cursor
-            found = found or bool(batch.events)
+            found += sum(event.last for event in batch.events)
         self._pulse.note_read()
+        self._overdue = 0
         self._read_at = time.monotonic()
         # After an absence, and behind the reading: a slot of the log that was emptied meanwhile looked empty to it.
         if self._read_at - before > ABSENCE_SECONDS and not is_kept(connection.execute, start.snapshot):

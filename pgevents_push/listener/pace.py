@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+# Of a core. With less, who waits for a change gets it sooner.
+BUSY_SHARE = 0.5
+
 
 class Allowance:
     """How many rings are answered at once: `burst`, and one more each `seconds`. When it is used up, rings come so
@@ -41,3 +44,28 @@ class Pause:
     def next(self) -> float:
         pause, self._next = self._next, min(self._longest, self._next * 1.5)
         return pause
+
+
+class Tempo:
+    """The pause between reads while there is much to do, in seconds. It grows while this process is busy and each read
+    finds several transactions, which then cost one round of all clients together; else it shrinks again.
+
+    :param used: the seconds of CPU that this process has used so far.
+    """
+
+    def __init__(self, shortest: float, longest: float, clock: Callable[[], float], used: Callable[[], float]) -> None:
+        self._shortest = shortest
+        self._longest = longest
+        self._clock, self._used = clock, used
+        self._pause = shortest
+        self._before = (clock(), used())
+
+    def next(self, transactions: int) -> float:
+        """Return the pause after a read that found so many transactions."""
+        (then, used_then), self._before = self._before, (self._clock(), self._used())
+        busy = (self._before[1] - used_then) / max(1e-9, self._before[0] - then)
+        if transactions > 1 and busy > BUSY_SHARE:
+            self._pause = min(self._longest, self._pause * 1.5)
+        elif transactions <= 1 or busy < BUSY_SHARE / 2:
+            self._pause = max(self._shortest, self._pause / 1.5)
+        return self._pause

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import random
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from pgevents_push import waiting
+from pgevents_push.chance import chance
 from pgevents_push.cursor import Snapshot
 from pgevents_push.errors import PGEventsError
 from pgevents_push.listener.connection import Connection
@@ -20,7 +20,8 @@ Execute = Callable[..., list[tuple[Any, ...]]]
 
 # A slot may be emptied for a fifth of the retention time before its turn comes again: a twentieth looks four times.
 SHARE = 1 / 20
-SHORTEST_SECONDS, LONGEST_SECONDS = 1.0, 300.0
+# The lower bound is for retention of a second or two, in tests: a look each second would miss most turns there.
+SHORTEST_SECONDS, LONGEST_SECONDS = 0.1, 300.0
 # Readers hold a slot for less than a millisecond, but each of many processes does: a few tries find it free.
 TRIES, PAUSE_SECONDS = 5, 0.02
 
@@ -77,7 +78,7 @@ class Pruner:
         seconds: float,
         timeout: float,
         clock: Callable[[], float] = time.monotonic,
-        chance: Callable[[], float] = random.random,
+        chance: Callable[[], float] = chance,
     ) -> None:
         self._dsn = dsn
         self._timeout = timeout

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pgevents_push.cursor import Cursor
-from pgevents_push.errors import ConnectionLost, CursorError
-from pgevents_push.hub import Recall, Subscription, View
+from pgevents_push.errors import ConnectionLost, Crowded, CursorError
+from pgevents_push.event import GapReason
+from pgevents_push.hub import Hub, Recall, Subscription, View
 from pgevents_push.transports import resume
 
 
@@ -22,16 +23,20 @@ class CatchUp:
         self.not_before = 0.0
         self.done = False
 
-    def next_page(self, recall: Recall, clock: Callable[[], float]) -> tuple[list[bytes], resume.GapReason | None]:
+    def next_page(self, hub: Hub, recall: Recall, clock: Callable[[], float]) -> tuple[list[bytes], GapReason | None]:
         """Return the next frames, and why there may be a gap behind them. Sets `done` after the last ones."""
         assert self.since is not None
         try:
-            page = recall(self.since, self.position.snapshot)
-        except CursorError:
+            frames, reached = resume.read_on(recall, self.since, self.position.snapshot, [self.view], hub)
+        except CursorError as error:
             self.done = True
-            return [], "retention"
-        except ConnectionLost:
+            return [], resume.reason_of(error)
+        except (ConnectionLost, Crowded):
             self.not_before = clock() + resume.RETRY_SECONDS
             return [], None
-        self.since, self.done = page.cursor, page.cursor == self.position
-        return resume.frames(page.events, [self.view]), None
+        if reached is None:
+            self.mailbox.close("schema")
+            self.done = True
+            return [], None
+        self.since, self.done = reached, reached == self.position
+        return frames, None

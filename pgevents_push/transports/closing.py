@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from pgevents_push.chance import chance
 from pgevents_push.hub import CloseReason
 
 
@@ -24,6 +24,9 @@ CLOSINGS: dict[CloseReason, Closing] = {
     "shutdown": Closing("shutdown", 1012),
     "failed": Closing("failed", 1011),
     "lost": Closing("lost", 1012),
+    "schema": Closing("schema", 1012),
+    "revoked": Closing("revoked", 4403),
+    "lifetime": Closing("lifetime", 1012),
 }
 
 
@@ -32,7 +35,7 @@ def as_number(seconds: float) -> int | float:
     return int(seconds) if seconds == int(seconds) else seconds
 
 
-def jittered_milliseconds(seconds: float, chance: Callable[[], float] = random.random) -> int:
+def jittered_milliseconds(seconds: float, chance: Callable[[], float] = chance) -> int:
     """Return a reconnect delay between half and one and a half of `seconds`: a thousand clients that lost one
     server must not come back in the same instant."""
     return round(seconds * 1000 * (0.5 + chance()))

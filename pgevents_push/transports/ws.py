@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
 
-from flask import Flask, Response, request
+from flask import request
 from flask.globals import app_ctx
 from werkzeug.exceptions import HTTPException
 
-from pgevents_push import waiting
 from pgevents_push.config import Config
-from pgevents_push.cursor import Cursor
 from pgevents_push.errors import BadParameter, Forbidden, RequestError, Unauthorized, Unavailable
 from pgevents_push.hub import Hub, Recall, Subscription, View
-from pgevents_push.transports import resume
-from pgevents_push.transports.catch_up import CatchUp
-from pgevents_push.transports.closing import CLOSINGS, Closing, as_number
+from pgevents_push.transports.arrivals import Arrivals
+from pgevents_push.transports.closing import CLOSINGS, Closing
+from pgevents_push.transports.entrance import Visit
 from pgevents_push.transports.gate import Gate, Opened
+from pgevents_push.transports.handover import Exchange
 from pgevents_push.transports.request import TableRequest
-from pgevents_push.transports.ws_handshake import refuse_foreign_origin, without_socket
+from pgevents_push.transports.showing import Source, Take
+from pgevents_push.transports.switchboard import Switchboard
+from pgevents_push.transports.ws_caller import Caller
+from pgevents_push.transports.ws_line import WIRE, Line, Talk
 from pgevents_push.transports.ws_protocol import (
     PING_FRAME,
     BadMessage,
@@ -43,15 +43,15 @@ from pgevents_push.transports.ws_socket import SafeWebSocket
 
 log = logging.getLogger(__name__)
 
-RETRY_SECONDS = 0.2  # how often a subscription is tried again while the listener has no position yet
-
 
 class WebSocketEndpoint:
     """The WebSocket route of one app.
 
     :param hub: returns the hub of this process.
+    :param gate: returns what is exposed now.
     :param release: gives back what the handshake's request still holds, above all the database connection of
-        an app that looked up its user. That request stays open as long as the socket.
+        an app that looked up its user. Where the server keeps the connection, that request stays open as long as it.
+    :param exchange: returns what takes connections over in this process; None where the server keeps them.
     """
 
     def __init__(
@@ -59,56 +59,108 @@ class WebSocketEndpoint:
         *,
         hub: Callable[[], Hub],
         recall: Recall,
-        gate: Gate,
+        take: Take,
+        gate: Callable[[], Gate],
         settings: Config,
         release: Callable[[], None] = lambda: None,
+        exchange: Callable[[], Exchange | None] = lambda: None,
     ) -> None:
-        self._hub, self._recall, self._gate = hub, recall, gate
-        self._settings, self._release = settings, release
+        self._hub, self._recall, self._take, self._gate = hub, recall, take, gate
+        self._settings, self._release, self._exchange = settings, release, exchange
 
-    def check(self) -> Response | None:
-        """Refuse a handshake before it is made; None lets it through."""
-        return refuse_foreign_origin(self._settings)
-
-    def serve(self, connection: SafeWebSocket) -> None:
-        """Run a connection until it ends; nothing of it is left then."""
-        app, environ = app_ctx.app, without_socket(request.environ)
-        self._release()
-
-        def ask(table: TableRequest) -> Opened:
-            with _request_of_its_own(app, environ):
-                return self._gate.open(table, "websocket")
-
-        hub = self._hub()
+    def serve(self, connection: SafeWebSocket, visit: Visit) -> None:
+        """Run a connection until it ends and nothing of it is left; or until it is handed over."""
+        caller = Caller(app_ctx.app, request.environ)
+        hub, exchange = self._hub(), self._exchange()
         mailbox = hub.connect(self._settings.max_queue_bytes)
         try:
-            Conversation(connection, mailbox, hub, self._recall, ask, self._settings).run()
+            if exchange is None or not connection.hand_over(
+                lambda sock: self._give(exchange, sock, mailbox, caller, visit)
+            ):
+                self._release()
+                visit.place.occupy(mailbox.close)
+                self._converse(connection, mailbox, hub, (), caller, visit)
         finally:
             hub.disconnect(mailbox)
 
+    def _give(self, exchange: Exchange, sock: Any, mailbox: Subscription, caller: Caller, visit: Visit) -> bool:
+        if mailbox.closed is not None:
+            return False
 
-@contextmanager
-def _request_of_its_own(app: Flask, environ: dict[str, Any]) -> Iterator[None]:
-    """Run `authorize` as in a fresh request of the same caller: what it takes, a database session above all,
-    is given back at once, and it sees what the app's own before_request functions prepare."""
-    with app.app_context(), app.request_context(environ):
-        for scope in (None, *reversed(request.blueprints)):
-            for function in app.before_request_funcs.get(scope, ()):
-                answer = app.ensure_sync(function)()
-                if answer is not None:
-                    status = app.make_response(answer).status_code
-                    # A redirect leads to a login page, as far as a socket is concerned.
-                    raise Unauthorized if status == 401 or 300 <= status < 400 else Forbidden
-        yield
+        def listening(broadcaster: Switchboard) -> Line:
+            return Line(broadcaster, self, caller, visit)
+
+        given = exchange.take(sock, mailbox, (), WIRE, visit.place, listening) is not None
+        if given:
+            visit.keep()
+        return given
+
+    # --- See Host
+
+    @property
+    def max_message_bytes(self) -> int:
+        return self._settings.max_message_bytes
+
+    @property
+    def send_timeout(self) -> float:
+        return self._settings.send_timeout_seconds
+
+    def converse(self, talk: Talk, views: Iterable[View], caller: Caller, visit: Visit) -> None:
+        """Do what the client of a connection that was handed over wants."""
+        try:
+            self._converse(talk, talk.mailbox, talk.hub, views, caller, visit)
+        finally:
+            talk.hub.disconnect(talk.mailbox)
+
+    def _converse(
+        self,
+        connection: Connection,
+        mailbox: Subscription,
+        hub: Hub,
+        views: Iterable[View],
+        caller: Caller,
+        visit: Visit,
+    ) -> None:
+        def ask(table: TableRequest) -> Opened:
+            visit.check(table)
+            with caller.request():
+                return self._gate().open(table, "websocket", visit.identity)
+
+        Conversation(connection, mailbox, hub, self._recall, self._take, ask, self._settings, views=views).run()
 
 
-@dataclass(frozen=True)
-class _Newcomer:
-    """A subscription that waits for the hub: where its client was, and how long to wait for that."""
+class Connection(Protocol):
+    """What a conversation goes over."""
 
-    view: View
-    named: str | None
-    enough: int
+    @property
+    def gone(self) -> bool:
+        """Whether it is over."""
+        ...
+
+    @property
+    def flooded(self) -> bool:
+        """Whether the client was cut off because it sent too much."""
+        ...
+
+    def start(self, wake: Callable[[], None]) -> None:
+        """Begin to hear."""
+        ...
+
+    def messages(self) -> list[str | bytes]:
+        """Return what the client sent since the last call."""
+        ...
+
+    def write(self, frames: Iterable[bytes]) -> None:
+        """Send prebuilt frames, behind what has to come first."""
+        ...
+
+    def rest(self, views: Iterable[View]) -> bool:
+        """Leave it to somebody else, now that nothing is to be done; return whether there is somebody."""
+        ...
+
+    def close(self, code: int, reason: str = "") -> None:
+        """Say goodbye. Closed already: does nothing."""
+        ...
 
 
 class Conversation:
@@ -120,40 +172,43 @@ class Conversation:
 
     def __init__(
         self,
-        connection: SafeWebSocket,
+        connection: Connection,
         mailbox: Subscription,
         hub: Hub,
         recall: Recall,
+        take: Take,
         ask: Callable[[TableRequest], Opened],
         settings: Config,
         clock: Callable[[], float] = time.monotonic,
+        views: Iterable[View] = (),
     ) -> None:
-        self._connection, self._mailbox, self._hub, self._recall = connection, mailbox, hub, recall
+        self._connection, self._mailbox, self._hub, self._take = connection, mailbox, hub, take
         self._ask, self._settings, self._clock = ask, settings, clock
-        self._views: dict[str, View] = {}
-        self._waiting: dict[str, _Newcomer] = {}
-        self._catching_up: dict[str, CatchUp] = {}
+        self._views: dict[str, View] = {view.label: view for view in views}
+        self._arrivals = Arrivals(hub, recall, mailbox, settings, self._send_behind, clock)
         self._sent_at = clock()
 
     def run(self) -> None:
-        """Go on until the client leaves or we close.
+        """Go on until the client leaves, or we close, or nothing is to be done and somebody else takes the connection.
 
         :raises OSError: the client is gone, or took nothing until the deadline.
         """
         try:
             self._converse()
         finally:
-            for catch_up in self._catching_up.values():
-                self._hub.disconnect(catch_up.mailbox)
+            self._arrivals.close()
+            del self._arrivals  # they refer back: each talk would be one more for the garbage collector
 
     def _converse(self) -> None:
         self._connection.start(self._mailbox.poke)
         try:
             while not self._connection.gone:
+                self._connection.write(())  # the answers to pings, which wait for no subscription
                 for message in self._connection.messages():
                     self._obey(parse(message))
-                self._enrol()
-                self._go_on()
+                self._views |= self._arrivals.go_on()
+                if self._is_settled and self._connection.rest(self._views.values()):
+                    return None
                 if ending := self._pass_on():
                     return self._connection.close(ending.code, ending.reason)
         except BadMessage as bad:
@@ -161,6 +216,10 @@ class Conversation:
             return self._connection.close(CloseCode.BAD_MESSAGE, "bad message")
         reason = (CloseCode.POLICY, "too many messages") if self._connection.flooded else (CloseCode.GONE, "")
         return self._connection.close(*reason)
+
+    @property
+    def _is_settled(self) -> bool:
+        return self._mailbox.closed is None and not list(self._arrivals)
 
     def _pass_on(self) -> Closing | None:
         """Send what is in the mailbox, or wait for it; return how to close when the mailbox is closed."""
@@ -179,9 +238,7 @@ class Conversation:
         return self._sent_at + self._settings.heartbeat_seconds - self._clock()
 
     def _patience(self) -> float:
-        pauses = [catch_up.not_before - self._clock() for catch_up in self._catching_up.values()]
-        retry = [RETRY_SECONDS] if self._waiting else []
-        return max(0.0, min([self._until_heartbeat(), *pauses, *retry]))
+        return max(0.0, min([self._until_heartbeat(), *self._arrivals.patience()]))
 
     def _send(self, frames: list[bytes]) -> None:
         self._connection.write(frames)
@@ -190,8 +247,7 @@ class Conversation:
     def _beat(self) -> None:
         # Before the first ready there is no cursor to move, nor while one of the subscriptions is behind; the ping
         # keeps proxies from closing.
-        behind = self._catching_up or any(new.named for new in self._waiting.values())
-        alike = self._views and not behind
+        alike = self._views and not self._arrivals.behind
         cursor = self._hub.position(self._mailbox) if alike else None
         self._send([PING_FRAME if cursor is None else control("sync", cursor=cursor)])
 
@@ -217,74 +273,24 @@ class Conversation:
             raise command.error
 
     def _subscribe(self, command: Subscribe) -> None:
-        taken = {*self._views, *self._waiting, *self._catching_up}
+        taken = {*self._views, *self._arrivals}
         if command.ref in taken:
             raise BadParameter(f"ref {command.ref!r} is in use on this connection: unsubscribe it first.")
         if len(taken) >= self._settings.max_subscriptions:
             raise TooMany(f"At most {self._settings.max_subscriptions} subscriptions on one connection.")
-        opened = self._ask(command.table)
-        view = View(opened.table, opened.types, opened.columns, opened.exposed, encode_change, command.ref)
-        self._waiting[command.ref] = _Newcomer(view, command.since, self._hub.looks + 2)
+        view = self._ask(command.table).view(encode_change, command.ref)
+        source = Source(self._take, command.limit) if command.snapshot else None
+        self._arrivals.add(command.ref, view, command.since, source)
 
-    def _enrol(self) -> None:
-        """Give new subscriptions to the hub. It takes none before the listener has a position, nor one of a
-        table that is not captured yet; that one waits, the others do not."""
-        for ref, new in list(self._waiting.items()):
-            since = resume.parse_cursor(new.named)
-            # In a mailbox of its own at first: what it missed must come before what comes now.
-            own = self._hub.connect(self._settings.max_queue_bytes)
-            cursor = self._hub.subscribe(own, [new.view], 0, since=since, enough=new.enough)
-            if cursor is None:
-                self._hub.disconnect(own)
-                continue
-            del self._waiting[ref]
-            self._greet(ref, new, CatchUp(new.view, own, since, Cursor.parse(cursor)))
-
-    def _greet(self, ref: str, new: _Newcomer, catch_up: CatchUp) -> None:
-        reason = resume.gap_reason(new.named, catch_up.since, catch_up.position)
-        if catch_up.since is not None and reason is None:
-            self._mailbox.put(self._ready(ref, new.view, catch_up.since, resumed=True))
-            self._catching_up[ref] = catch_up
-        else:
-            self._mailbox.put(self._ready(ref, new.view, catch_up.position, resumed=False))
-            self._join(ref, catch_up, reason)
-
-    def _ready(self, ref: str, view: View, cursor: Cursor, *, resumed: bool) -> bytes:
-        heartbeat = as_number(self._settings.heartbeat_seconds)
-        tables = [str(view.table)]
-        return control("ready", ref=ref, cursor=str(cursor), resumed=resumed, tables=tables, heartbeat=heartbeat)
-
-    def _join(self, ref: str, catch_up: CatchUp, reason: resume.GapReason | None) -> None:
-        """The subscription is up to date: it goes on in the common mailbox."""
-        if reason is not None:
-            self._mailbox.put(control("gap", ref=ref, cursor=str(catch_up.position), reason=reason))
-        self._hub.hand_over(catch_up.view, catch_up.mailbox, self._mailbox)
-        self._views[ref] = catch_up.view
-
-    def _go_on(self) -> None:
-        """Send one page to each subscription that is behind; the others get their changes in between."""
-        for ref, catch_up in list(self._catching_up.items()):
-            if catch_up.not_before > self._clock():
-                continue
-            frames, reason = catch_up.next_page(self._recall, self._clock)
-            # Behind what is queued, its own `ready` first of all.
-            self._send_all(self._mailbox.take(0) + frames)
-            self._mailbox.poke()  # the client may have said something meanwhile, and `take` forgets that
-            waiting.sleep(0)  # the others first, also when neither the log nor the client made us wait
-            if catch_up.done:
-                del self._catching_up[ref]
-                self._join(ref, catch_up, reason)
-
-    def _send_all(self, frames: list[bytes]) -> None:
-        if frames:
-            self._send(frames)
+    def _send_behind(self, frames: list[bytes]) -> None:
+        """Send what is queued, and then these."""
+        if everything := self._mailbox.take(0) + frames:
+            self._send(everything)
 
     def _unsubscribe(self, ref: str) -> None:
         if ref in self._views:
             self._hub.unsubscribe(self._mailbox, [self._views.pop(ref)])
-        elif ref in self._catching_up:
-            self._hub.disconnect(self._catching_up.pop(ref).mailbox)
-        elif self._waiting.pop(ref, None) is None:
+        elif not self._arrivals.remove(ref):
             raise NotSubscribed(f"No subscription of this connection has the ref {ref!r}.")
 
 

@@ -9,45 +9,33 @@ everything it does with the socket goes through GuardedSocket.
 from __future__ import annotations
 
 import socket
-import struct
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from wsproto.connection import ConnectionState
 
 from pgevents_push import waiting
 from pgevents_push.errors import ConnectionLost
-from pgevents_push.transports.ws_protocol import close_frame
+from pgevents_push.hub import View
+from pgevents_push.transports.peer import reset_at_close
+from pgevents_push.transports.ws_flood import (
+    BURST_FRAMES,
+    BURST_IN_MAX_MESSAGES,
+    BURST_MESSAGES,
+    FRAMES_PER_SECOND,
+    MAX_MESSAGES_PER_SECOND,
+    MESSAGES_PER_SECOND,
+    Allowance,
+    Flood,
+    FrameCounter,
+)
+from pgevents_push.transports.ws_protocol import close_frame, joined
 
 SEND_BUFFER_BYTES = 128 * 1024  # the kernel hides 2.7 MB of a slow client's delay when it may choose
-WRITE_BYTES = 64 * 1024  # frames up to this size are joined into one write
 LINGER_SECONDS = 1.0  # how long a client may take to answer our close
 DRAIN_BYTES = 4_000_000
-
-# What a client may send. Commands are small and few; 32 subscriptions at once fit many times.
-BURST_MESSAGES, MESSAGES_PER_SECOND = 256, 50
-BURST_IN_MAX_MESSAGES, MAX_MESSAGES_PER_SECOND = 4, 0.25  # in units of PGEVENTS_MAX_MESSAGE_BYTES
-
-
-class Flood(OSError):
-    """The client sent more than anybody needs to. An OSError, because that ends simple-websocket's reader."""
-
-
-class Allowance:
-    """A token bucket: `burst` at once, then `per_second`."""
-
-    def __init__(self, burst: float, per_second: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._burst, self._per_second, self._clock = burst, per_second, clock
-        self._left, self._at = burst, clock()
-
-    def take(self, amount: float) -> bool:
-        """Take from the allowance; False when it is used up."""
-        now = self._clock()
-        self._left = min(self._burst, self._left + (now - self._at) * self._per_second) - amount
-        self._at = now
-        return self._left >= 0
 
 
 class GuardedSocket:
@@ -56,17 +44,21 @@ class GuardedSocket:
     Writes are whole, one at a time and with a deadline. Reading begins with `start`, when the connection has
     its limits: simple-websocket's reader runs before its constructor returns. Closing only tells us, because
     the server owns the socket and closes it after the view.
+
+    :param may_be_given: whether the server is one of those that a connection can be taken from.
     """
 
-    def __init__(self, sock: Any, send_timeout: float, max_message_bytes: int) -> None:
-        self._sock, self._send_timeout = sock, send_timeout
+    def __init__(self, sock: Any, send_timeout: float, max_message_bytes: int, may_be_given: bool = False) -> None:
+        self._sock, self._send_timeout, self._may_be_given = sock, send_timeout, may_be_given
         self._lock = threading.Lock()
         self._started, self.reader_ended = threading.Event(), threading.Event()
         self._wake: Callable[[], None] = lambda: None
         self._may_write: Callable[[], bool] = lambda: True
         self._finished = False
+        self._is_given = False
         self.flooded = False
         self._bytes = Allowance(BURST_IN_MAX_MESSAGES * max_message_bytes, MAX_MESSAGES_PER_SECOND * max_message_bytes)
+        self._frames, self._counter = Allowance(BURST_FRAMES, FRAMES_PER_SECOND), FrameCounter()
         _tune(sock, send_timeout)
 
     def start(self, wake: Callable[[], None], may_write: Callable[[], bool]) -> None:
@@ -78,6 +70,15 @@ class GuardedSocket:
         self._wake, self._may_write = wake, may_write
         self._started.set()
 
+    def give(self, take: Callable[[Any], bool]) -> bool:
+        """Let somebody take the connection, before it was read from; return whether that was possible. Nothing is done
+        with the server's socket then, which is no longer that of the connection."""
+        if not self._may_be_given or not waiting.is_plain(self._sock) or not take(self._sock):
+            return False
+        self._is_given = self._finished = True
+        self._started.set()
+        return True
+
     def fileno(self) -> int:
         return int(self._sock.fileno())
 
@@ -86,8 +87,11 @@ class GuardedSocket:
 
     def recv(self, size: int) -> bytes:
         self._started.wait()
+        if self._is_given:
+            raise ConnectionAbortedError("the connection was handed over")
         data = self._recv_tls(size) if waiting.is_tls(self._sock) else self._sock.recv(size)
         self.spend(self._bytes, len(data))
+        self.spend(self._frames, self._counter.feed(data))
         return bytes(data)
 
     def spend(self, allowance: Allowance, amount: float) -> None:
@@ -151,9 +155,8 @@ class GuardedSocket:
         self._below(lambda handle: handle.shutdown(how))
 
     def reset_at_close(self) -> None:
-        """Let the server's close free what the kernel still holds for this client. Without it a client that
-        reads nothing keeps its send buffer, and one in mid-flood waits a minute for room that never comes."""
-        self._below(lambda handle: handle.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)))
+        """See peer.reset_at_close; it is the server that closes."""
+        self._below(reset_at_close)
 
     def drain(self, seconds: float) -> None:
         """Read what the client still sends until it closes, within reason. A socket that is closed with unread
@@ -173,6 +176,8 @@ class GuardedSocket:
             self.reset_at_close()
 
     def _below(self, action: Callable[[Any], None]) -> None:
+        if self._is_given:
+            return
         try:
             handle = waiting.duplicate(self._sock)
         except OSError:
@@ -235,6 +240,10 @@ class SafeWebSocket:
         self._inbox = self._server.input_buffer = _Inbox(self._guard, wake)
         self._guard.start(wake, lambda: self._server.ws.state is ConnectionState.OPEN)
 
+    def hand_over(self, take: Callable[[Any], bool]) -> bool:
+        """Instead of `start`: let somebody take the connection; return whether that was possible."""
+        return bool(self._guard.give(take))
+
     @property
     def gone(self) -> bool:
         """Whether the connection is over. The reader may also have died of a bug, without a word."""
@@ -257,6 +266,10 @@ class SafeWebSocket:
         for data in joined(frames):
             self._guard.write(data)
 
+    def rest(self, views: Iterable[View]) -> bool:
+        """Nobody else takes a connection that the server keeps."""
+        return False
+
     def close(self, code: int, reason: str = "") -> None:
         """Say goodbye and wait a moment for the answer. Closed already: does nothing."""
         try:
@@ -276,17 +289,3 @@ class SafeWebSocket:
         self._guard.start(lambda: None, lambda: False)
         self._guard.shutdown(socket.SHUT_RDWR)
         self._server.thread.join(LINGER_SECONDS)
-
-
-def joined(frames: Iterable[bytes], most: int = WRITE_BYTES) -> Iterator[bytes]:
-    """Join small frames; a large one goes alone, so that nobody copies megabytes for each client."""
-    batch: list[bytes] = []
-    size = 0
-    for frame in frames:
-        if batch and size + len(frame) > most:
-            yield batch[0] if len(batch) == 1 else b"".join(batch)
-            batch, size = [], 0
-        batch.append(frame)
-        size += len(frame)
-    if batch:
-        yield batch[0] if len(batch) == 1 else b"".join(batch)

@@ -14,6 +14,7 @@ def main(dsn: str) -> None:
     ears = Ears(
         dsn=parse_dsn(dsn), prepare=lambda: None, on_batch=lambda batch: None, on_lost=lambda: None,
         on_round=lambda: None, poll_seconds=1.0, heartbeat_seconds=15.0, timeout_seconds=10.0, max_batch_events=1000,
+        watched=lambda table: False,
     )  # fmt: skip
     Listener(ears, Pulse(lambda status, error: print(status, flush=True))).start()
     while True:

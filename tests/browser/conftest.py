@@ -7,8 +7,11 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
+from tests.browser.both import KINDS, both
+from tests.browser.both import Browser as EitherBrowser
 from tests.browser.chromium import DEADLINE_SECONDS, OpenTab, launch
 from tests.browser.running_demo import RunningDemo
+from tests.browser.stage import Stage, staged
 
 
 @pytest.fixture(scope="module")
@@ -54,3 +57,22 @@ def open_tab(browser: Browser, demo: RunningDemo, complaints: list[str]) -> Iter
     for context in contexts:
         context.close()
     assert complaints == []
+
+
+@pytest.fixture(scope="session")
+def browsers() -> Iterator[tuple[EitherBrowser, ...]]:
+    """Chromium and Firefox as they are installed, not under Playwright."""
+    with both() as running:
+        yield running
+
+
+@pytest.fixture(scope="module", params=KINDS, ids=lambda kind: kind.name)
+def either(browsers: tuple[EitherBrowser, ...], request: pytest.FixtureRequest) -> EitherBrowser:
+    """One of them: what uses it runs in both."""
+    return browsers[KINDS.index(request.param)]
+
+
+@pytest.fixture(scope="session")
+def stage(browsers: tuple[EitherBrowser, ...]) -> Iterator[Stage]:
+    with staged(browsers) as running:
+        yield running

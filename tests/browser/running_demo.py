@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from itertools import pairwise
 from pathlib import Path
@@ -65,7 +64,7 @@ class RunningDemo:
             try:
                 self.get("/pgevents/health")
                 return
-            except (urllib.error.URLError, ConnectionError):
+            except OSError:  # refused, 503, or too slow for once
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.05)

@@ -43,3 +43,11 @@ def test_nothing_stays_behind(end: signal.Signals) -> None:
     with pytest.raises(OSError, match="refused"):
         demo.get("/")
     assert end == signal.SIGKILL or not directory.exists()
+
+
+def test_ctrl_c_in_a_terminal_is_no_error(capfd: pytest.CaptureFixture[str]) -> None:
+    """It reaches all processes at once, the workers too."""
+    demo = RunningDemo()
+    os.killpg(os.getpgid(int(demo.said["process"])), signal.SIGINT)
+    demo.stop()
+    assert "Traceback" not in capfd.readouterr().err

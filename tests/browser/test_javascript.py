@@ -1,33 +1,52 @@
-"""The JavaScript without a browser: its own tests under node, and the size of pgevents.js."""
+"""The JavaScript without a browser: its own tests under node, its types, and the size of pgevents.js."""
 
 from __future__ import annotations
 
 import gzip
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
-from playwright._impl._driver import compute_driver_executable
 
-HERE = Path(__file__).parent
-CLIENT = HERE.parent.parent / "static" / "pgevents.js"
+from tests.browser.node import HERE, packages, run_node
+
+STATIC = HERE.parent.parent / "static"
+TESTS = sorted(path.name for path in HERE.glob("*.test.mjs"))
+MOST_BYTES = 4096
 
 
-@pytest.mark.parametrize("file", ["pgevents.test.mjs", "joined.test.mjs"])
+@pytest.mark.parametrize("file", TESTS)
 def test_under_node(file: str) -> None:
-    # Playwright's wheel brings a node: nothing else has to be installed.
-    node = compute_driver_executable()[0]
-    command = [node, "--test", "--test-reporter=tap", str(HERE / file)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = run_node("--test", "--test-reporter=tap", HERE / file)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"^# pass [1-9][0-9]*$", done.stdout, re.M), done.stdout
+    assert re.search(r"^# skipped 0$", done.stdout, re.M), done.stdout
 
 
-def test_client_is_small() -> None:
-    text = CLIENT.read_text()
-    text = re.sub(r"/\*\*.*?\*/", "", text, flags=re.S)
-    lines = [re.sub(r"^\s*//.*|^\s+", "", line) for line in text.splitlines()]
-    # A real minifier would shorten names too, so this is the upper bound.
-    size = len(gzip.compress("\n".join(filter(None, lines)).encode(), 9))
-    assert size <= 4096, f"{size} bytes"
+@pytest.fixture(scope="module")
+def tools() -> Path:
+    return packages(HERE)
+
+
+def minified(tools: Path) -> str:
+    options = ["--module", "--ecma", "2022", "--compress", "passes=3", "--mangle"]
+    done = run_node(tools / "terser" / "bin" / "terser", *options, "--", STATIC / "pgevents.js")
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_client_is_small(tools: Path) -> None:
+    size = len(gzip.compress(minified(tools).encode(), 9, mtime=0))
+    assert 2000 < size <= MOST_BYTES, f"{size} bytes"
+
+
+def test_the_types_are_right(tools: Path) -> None:
+    options = ["--strict", "--noEmit", "--target", "esnext", "--module", "nodenext", "--lib", "esnext,dom,dom.iterable"]
+    done = run_node(tools / "typescript" / "bin" / "tsc", *options, HERE / "types" / "usage.ts")
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_types_name_what_the_module_exports() -> None:
+    declared = set(re.findall(r"^export (?:class|function|const) (\w+)", (STATIC / "pgevents.d.ts").read_text(), re.M))
+    exported = set(re.findall(r"^export (?:class|function|const) (\w+)", (STATIC / "pgevents.js").read_text(), re.M))
+    assert declared == exported == {"connect", "liveTable", "PgEventSource"}

@@ -66,6 +66,12 @@ def test_nothing_is_left_for_later(path: Path) -> None:
     assert not re.search(r"^\s*except\s*:", text, re.MULTILINE)
 
 
+def test_no_two_test_files_have_one_name() -> None:
+    """pytest would take them for one module, but only where all of them are collected."""
+    names = [path.name for path in ALL if path.name.startswith("test_")]
+    assert sorted(names) == sorted(set(names))
+
+
 @pytest.mark.parametrize("path", PACKAGE, ids=relative)
 def test_the_package_silences_no_type_checker(path: Path) -> None:
     assert "type: ignore" not in path.read_text()

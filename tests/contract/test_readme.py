@@ -25,7 +25,7 @@ def blocks(language: str) -> list[str]:
 def default_instance(monkeypatch: pytest.MonkeyPatch) -> pgevents_push.PGEvents:
     """A default instance of the test's own, so that one example's handlers are not another's."""
     fresh = pgevents_push.PGEvents()
-    for name in ("on_insert", "on_update", "on_delete", "on_truncate", "on_change", "expose"):
+    for name in ("on_insert", "on_update", "on_delete", "on_truncate", "on_change", "expose", "fragment"):
         monkeypatch.setattr(pgevents_push, name, getattr(fresh, name))
     monkeypatch.setattr(pgevents_push, "pgevents_bp", fresh.blueprint)
     monkeypatch.setattr(pgevents_push, "events", fresh)
@@ -80,7 +80,12 @@ def test_all_other_python_blocks_run(database: Any, default_instance: pgevents_p
         id = db.Column(db.Integer, primary_key=True)
         purchase_price = db.Column(db.Numeric)
 
-    names |= {"Invoice": Invoice, "Product": Product}
+    class Shipment(db.Model):  # type: ignore[misc, name-defined]
+        id = db.Column(db.Integer, primary_key=True)
+        state = db.Column(db.Text)
+        team_id = db.Column(db.Integer)
+
+    names |= {"Invoice": Invoice, "Product": Product, "Shipment": Shipment}
     for number, code in enumerate(blocks("python")[1:], 2):
         exec(compile(code, f"README.md, Python block {number}", "exec"), names)
     names["test_greeting"](app)

@@ -26,7 +26,7 @@ app.register_blueprint(pgevents_bp)
 answer = app.test_client().get("/pgevents/static/pgevents.js")
 assert answer.status_code == 200, answer.status_code
 assert b"EventSource" in answer.data
-assert "capture_v1" in ddl((), max_row_bytes=1000)
+assert "capture_source_v1" in ddl((), max_row_bytes=1000)
 print(pgevents_bp.static_folder)
 """
 

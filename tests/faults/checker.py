@@ -26,13 +26,15 @@ class Change(NamedTuple):
 
 class Verdict(NamedTuple):
     """How many changes were missed, delivered twice, came before an older one of the same row, came in a
-    transaction that was torn apart, or were never made or are not what they were."""
+    transaction that was torn apart, or were never made or are not what they were; and how often somebody was not
+    resumed and not told of the gap."""
 
     missed: int = 0
     duplicated: int = 0
     reordered: int = 0
     split: int = 0
     wrong: int = 0
+    silent: int = 0
 
 
 PERFECT = Verdict()

@@ -14,44 +14,26 @@ from typing import Any
 
 import pytest
 
-from demo.postgres import find_binaries
 from pgevents_push.capture import Installer
 from pgevents_push.event import TableName
 from tests.faults import writers
 from tests.faults.checker import PERFECT, TRUTH, Change, Verdict, check
 from tests.faults.readers import HorizonReader, Reader, ResumingReader, SequenceReader, SnapshotReader
-from tests.fixtures.postgres import Database, Server, start_server
+from tests.fixtures.postgres import Database, Server
+from tests.fixtures.versions import VERSIONS
 
 SEED = int(os.environ.get("FAULTS_SEED") or random.SystemRandom().randrange(10**6))
 POLL_SECONDS = 0.01
 
 
-def _is_here(version: int) -> bool:
-    try:
-        find_binaries(version)
-    except FileNotFoundError:
-        return False
-    return True
-
-
-# The oldest and the newest major that we support, as far as this machine has them; None is the tests' usual server.
-VERSIONS: list[int | None] = [v for v in (15, 18) if _is_here(v) and not os.environ.get("PGEVENTS_TEST_DSN")] or [None]
-
-
-@pytest.fixture(scope="module", params=VERSIONS)
-def server(request: pytest.FixtureRequest) -> Iterator[Server]:
-    """A server of each major version."""
-    if request.param is None:
-        yield request.getfixturevalue("server")
-        return
-    server = start_server(request.param)
-    yield server
-    assert server.postgres is not None
-    server.postgres.stop()
+@pytest.fixture
+def server(each_version: Database) -> Server:
+    return each_version.server
 
 
 @pytest.fixture
-def captured(database: Database) -> Database:
+def captured(each_version: Database) -> Database:
+    database = each_version
     database.execute(writers.SCHEMA)
     options = {"max_row_bytes": 1_000_000, "lock_timeout_seconds": 2.0, "connect_timeout_seconds": 10.0}
     Installer(database.dsn, **options).install([TableName("public", "counter")])  # type: ignore[arg-type]
@@ -131,7 +113,7 @@ def test_concurrent_writers(
     captured: Database, readers: dict[str, Reader], server: Server, unrelated: Any, request: pytest.FixtureRequest
 ) -> None:
     print(f"FAULTS_SEED={SEED}")
-    seconds = 20 if request.node.callspec.params["server"] == VERSIONS[-1] else 6
+    seconds = 12 if request.node.callspec.params["each_version"] == VERSIONS[-1] else 6
     stop, errors = threading.Event(), list[Exception]()
     # The one that waits for the horizon sees nothing while the unrelated transaction is open: it reads afterwards.
     horizon = readers["by horizon"]

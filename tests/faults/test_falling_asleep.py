@@ -213,6 +213,7 @@ def arrivals(orders: Database) -> Iterator[dict[str, float]]:
 
     ears = Ears(
         dsn=orders.dsn, prepare=lambda: None, on_batch=take, on_lost=lambda: None, on_round=lambda: None,
+        watched=lambda table: False,
         poll_seconds=LONG, heartbeat_seconds=15.0, timeout_seconds=20.0, max_batch_events=1000,
     )  # fmt: skip
     listening = threading.Event()

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import psycopg2
 import pytest
 from sqlalchemy import create_engine
 
+from demo.postgres import Postgres, find_binaries
 from pgevents_push.capture import Installer, ddl, install_with, uninstall_ddl
 from pgevents_push.capture import installer as installer_module
+from pgevents_push.capture.render import MAKE_CAPTURE, function_name
 from pgevents_push.errors import ConnectionLost, InstallError
 from pgevents_push.event import TableName
 from tests.fixtures.capture import MAX_ROW_BYTES, install, installer, logged
 from tests.fixtures.postgres import Database
+from tests.fixtures.roles import role
+from tests.fixtures.servers import free_port
 
 T = TableName("public", "t")
 LATER = TableName("public", "later")
@@ -54,24 +61,31 @@ def test_status_has_a_word_for_everything(database: Database) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sql", "word"),
+    ("sql", "word", "is_gap"),
     [
-        ('ALTER TABLE t DISABLE TRIGGER "!pgevents_row"', "disabled"),
-        ("ALTER TABLE t DISABLE TRIGGER USER", "disabled"),
-        ('DROP TRIGGER "!pgevents_truncate" ON t', "outdated"),
-        ("ALTER TABLE t RENAME id TO key", "outdated"),
-        ("ALTER TABLE t DROP CONSTRAINT t_pkey", "outdated"),
-        ("ALTER TABLE t RENAME TO x; ALTER TABLE x RENAME TO t; ALTER TABLE t ADD b int", "current"),
-        ("CREATE TABLE c (id int PRIMARY KEY); DROP TABLE t; ALTER TABLE c RENAME TO t", "missing"),
+        ('ALTER TABLE t DISABLE TRIGGER "!pgevents_row"', "disabled", True),
+        ("ALTER TABLE t DISABLE TRIGGER USER", "disabled", True),
+        ('DROP TRIGGER "!pgevents_truncate" ON t', "outdated", False),
+        ("ALTER TABLE t RENAME id TO key", "outdated", False),
+        ("ALTER TABLE t DROP CONSTRAINT t_pkey", "outdated", False),
+        ("ALTER TABLE t ALTER a TYPE bigint", "outdated", False),
+        ("ALTER TABLE t DROP a", "outdated", False),
+        ("ALTER TABLE t RENAME TO x; ALTER TABLE x RENAME TO t; ALTER TABLE t ALTER a SET DEFAULT 7", "current", False),
+        ("ALTER TABLE t RENAME TO x; ALTER TABLE x RENAME TO t; ALTER TABLE t ADD b int", "outdated", False),
+        ("CREATE TABLE c (id int PRIMARY KEY); DROP TABLE t; ALTER TABLE c RENAME TO t", "missing", True),
     ],
 )  # fmt: skip
-def test_what_ddl_broke_is_seen_and_mended(database: Database, sql: str, word: str) -> None:
+def test_what_ddl_broke_is_seen_and_mended(database: Database, sql: str, word: str, is_gap: bool) -> None:
+    """And the log tells that changes may be missing, in the transaction that mended it."""
     database.execute("CREATE TABLE t (id int PRIMARY KEY, a int)")
     install(database, "t")
     database.execute(sql)
     assert words(database, "t") == [word]
+    assert logged(database) == []
     assert installer(database).install([T]).complete
     assert words(database, "t") == ["current"]
+    gaps: list[Any] = [("public.t", "g", {})] if is_gap else []
+    assert [(event.table, event.type, event.pk) for event in logged(database)] == gaps
 
 
 def test_a_renamed_table_is_found_under_its_new_name(database: Database) -> None:
@@ -81,15 +95,105 @@ def test_a_renamed_table_is_found_under_its_new_name(database: Database) -> None
     assert words(database, "t", "later") == ["absent", "outdated"]
     install(database, "later")
     database.execute("INSERT INTO later VALUES (1)")
-    assert logged(database)[0].table == "public.later"
+    assert [(event.table, event.type) for event in logged(database)] == [("public.later", "i")]
+    database.execute("ALTER TABLE later RENAME TO t")
+    install(database, "t")  # what was changed meanwhile is in the log under another name
+    assert [(event.table, event.type) for event in logged(database)] == [("public.t", "g")]
+
+
+@pytest.mark.parametrize("when", ["meanwhile", "later"])
+def test_a_log_of_before_learns_of_gaps(database: Database, when: str) -> None:
+    """An earlier version kept no list of what was ever captured: the triggers tell, of strange names too."""
+    database.execute("""CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE "Ünd 'so' weiter" (id int)""")
+    names = [T, TableName("public", "Ünd 'so' weiter")]
+    assert installer(database).install(names).complete
+    interrupt = "ALTER TABLE t DISABLE TRIGGER USER; ALTER TABLE \"Ünd 'so' weiter\" DISABLE TRIGGER USER"
+    database.execute(
+        "ALTER TABLE pgevents.log ADD CONSTRAINT log_type_check CHECK (type IN ('i', 'u', 'd', 't'));"
+        " COMMENT ON SCHEMA pgevents IS 'pgevents_push v1 0000';"
+        f" DROP TABLE pgevents.captured; {interrupt if when == 'meanwhile' else ''}"
+    )
+    assert installer(database).install(names).complete
+    if when == "later":
+        assert logged(database) == []  # they were captured all the time
+        database.execute(interrupt)
+        assert installer(database).install(names).complete
+    assert [(event.table, event.type) for event in logged(database)] == [(str(name), "g") for name in names]
+
+
+# What versions before this one did not have.
+BEFORE = f"""
+    DROP FUNCTION {MAKE_CAPTURE}, pgevents.tidy_v1();
+    CREATE FUNCTION pgevents.capture_v1() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+    DROP FUNCTION pgevents.begin_v1(text, text), pgevents.revoke_v1(text), pgevents.spend_v1(text), pgevents.prune_v1();
+    DROP TABLE pgevents.captured, pgevents.spent, pgevents.retention, pgevents.emptied;
+    COMMENT ON SCHEMA pgevents IS 'pgevents_push v1 0000'
+"""
+
+
+def test_those_who_were_let_in_by_a_version_before_get_what_is_new(database: Database) -> None:
+    """Readers, and who makes triggers: a deploy must not take their listeners, tickets and revocations away."""
+    database.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    with role(database, "Rea der") as reader, role(database, "admin") as admin, role(database, "nobody") as nobody:
+        database.execute(f"GRANT CREATE ON DATABASE {database.name} TO {admin}; GRANT pgevents_owner TO {admin}")
+        database.execute(f"ALTER TABLE t OWNER TO {admin}")
+        installer(database, user=admin).install([T], reader=reader)
+        database.execute(f"{BEFORE}; GRANT EXECUTE ON FUNCTION pgevents.capture_v1() TO {admin}")
+        assert installer(database).install([]).schema == "current"
+        makers = (MAKE_CAPTURE, "pgevents.begin_v1(text, text)", "pgevents.tidy_v1()")
+        for name, what in ((reader, ()), (admin, makers)):
+            cursor = database.connect(user=name).cursor()
+            cursor.execute("SELECT * FROM pgevents.log, pgevents.installation, pgevents.retention, pgevents.emptied")
+            cursor.execute("SELECT pgevents.spend_v1('x' || random()), pgevents.revoke_v1('ann')")
+            cursor.execute("SELECT * FROM pgevents.prune_v1()")
+            for function in what:
+                assert database.execute("SELECT has_function_privilege(%s, %s, 'EXECUTE')", name, function) == [(True,)]
+        for function in ("pgevents.spend_v1(text)", "pgevents.revoke_v1(text)", "pgevents.prune_v1()"):
+            assert database.execute("SELECT has_function_privilege(%s, %s, 'EXECUTE')", nobody, function) == [(False,)]
+        assert database.execute("SELECT has_schema_privilege(%s, 'pgevents', 'USAGE')", nobody) == [(False,)]
+        database.execute("ALTER TABLE t OWNER TO postgres")
+
+
+def test_tables_that_a_version_before_captured_get_a_function_of_their_own(database: Database) -> None:
+    """There was one for all. It stays for as long as a table, of another app perhaps, has it."""
+    database.execute("CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE later (id int PRIMARY KEY)")
+    install(database, "t", "later")
+    database.execute(BEFORE)
+    for table in ("t", "later"):
+        trigger = f"ON {table} FOR EACH %s EXECUTE FUNCTION pgevents.capture_v1('public', '{table}', 'id')"
+        make = 'CREATE OR REPLACE TRIGGER "!pgevents_'
+        database.execute(f'{make}row" AFTER INSERT OR UPDATE OR DELETE ' + trigger % "ROW")
+        database.execute(f'{make}truncate" AFTER TRUNCATE ' + trigger % "STATEMENT")
+    assert words(database, "t", "later") == ["outdated", "outdated"]
+    install(database, "t")
+    assert functions_of_tables(database) == ["capture_v1", function_name(T)]
+    install(database, "later")
+    assert functions_of_tables(database) == sorted([function_name(T), function_name(LATER)])
+    database.execute("INSERT INTO t VALUES (1); INSERT INTO later VALUES (1)")
+    assert [(event.type, event.table) for event in logged(database)] == [("i", "public.t"), ("i", "public.later")]
+
+
+def test_a_table_that_a_version_before_captured_is_known_to_be(database: Database) -> None:
+    """So that its next gap is told."""
+    for name in ("t", '"Odd.é ""T"'):
+        database.execute(f"CREATE TABLE {name} (id int PRIMARY KEY)")
+    names = [T, TableName("public", 'Odd.é "T')]
+    installer(database).install(names)
+    database.execute(BEFORE)
+    assert installer(database).install(names).complete
+    assert logged(database) == []
+    for name in ("t", '"Odd.é ""T"'):
+        database.execute(f'ALTER TABLE {name} DISABLE TRIGGER "!pgevents_row"')
+    assert installer(database).install(names).complete
+    assert [(event.table, event.type) for event in logged(database)] == [(str(name), "g") for name in names]
 
 
 @pytest.mark.parametrize(
     "sql",
     [
         "COMMENT ON SCHEMA pgevents IS 'pgevents_push v1 0000'",
-        "COMMENT ON FUNCTION pgevents.capture_v1() IS NULL",
-        "DROP TABLE pgevents.installation",
+        f"COMMENT ON FUNCTION {MAKE_CAPTURE} IS NULL",
+        *(f"DROP TABLE pgevents.{name}" for name in ("installation", "retention", "emptied", "captured", "spent")),
     ],
 )
 def test_an_outdated_schema_is_brought_up_to_date(database: Database, sql: str) -> None:
@@ -101,10 +205,64 @@ def test_an_outdated_schema_is_brought_up_to_date(database: Database, sql: str) 
 
 def test_a_newer_version_is_left_alone(database: Database) -> None:
     install(database)
-    for thing in ("SCHEMA pgevents", "FUNCTION pgevents.capture_v1()"):
+    for thing in ("SCHEMA pgevents", f"FUNCTION {MAKE_CAPTURE}"):
         database.execute(f"COMMENT ON {thing} IS 'pgevents_push v2 00ff'")
     assert installer(database).install([]).complete
     assert database.execute("SELECT obj_description('pgevents'::regnamespace)") == [("pgevents_push v2 00ff",)]
+
+
+def test_a_trigger_of_a_newer_version_is_left_alone(database: Database) -> None:
+    """During a deploy old processes and new ones share the database."""
+    database.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    install(database, "t")
+    old = function_name(T)
+    new = old.replace("capture_v1", "capture_v2")
+    database.execute(f"ALTER FUNCTION pgevents.{old}() RENAME TO {new}; COMMENT ON FUNCTION pgevents.{new}() IS 'new'")
+    assert words(database, "t") == ["current"]
+    database.execute(f"ALTER FUNCTION pgevents.{new}() RENAME TO {old.replace('capture_v1', 'capture_v0')}")
+    assert words(database, "t") == ["outdated"]
+    install(database, "t")
+    assert functions_of_tables(database) == [old]
+
+
+def functions_of_tables(database: Database) -> list[str]:
+    found = database.execute(
+        "SELECT proname FROM pg_proc WHERE pronamespace = 'pgevents'::regnamespace AND prorettype = 'trigger'::regtype"
+        " AND proname <> 'opened_v1'"  # one for all
+    )
+    return sorted(name for (name,) in found)
+
+
+def test_the_functions_of_tables_come_and_go(database: Database) -> None:
+    database.execute("CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE later (id int PRIMARY KEY)")
+    install(database, "t", "later")
+    assert functions_of_tables(database) == sorted([function_name(T), function_name(LATER)])
+    database.execute("ALTER TABLE t RENAME TO was_t; CREATE TABLE t (id int PRIMARY KEY, n int)")
+    install(database, "t")  # the renamed table keeps the function of its old name, and writes under it
+    assert functions_of_tables(database) == sorted([function_name(T), function_name(LATER)])
+    database.execute("INSERT INTO was_t VALUES (1); INSERT INTO t VALUES (2, 2)")
+    assert [(event.type, event.table, event.new) for event in logged(database)] == [
+        ("g", "public.t", None),  # another table under a name that was captured before
+        ("i", "public.t", {"id": 1}),
+        ("i", "public.t", {"id": 2, "n": 2}),
+    ]
+    database.execute("DROP TABLE later")
+    installer(database).uninstall([T])
+    assert functions_of_tables(database) == [function_name(T)]  # the other table has it still
+    installer(database).uninstall([TableName("public", "was_t")])
+    assert functions_of_tables(database) == []
+
+
+def test_new_columns_take_no_lock_on_the_table(database: Database) -> None:
+    database.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    install(database, "t")
+    database.execute("ALTER TABLE t ADD n int")
+    writer = database.connect(autocommit=False).cursor()
+    writer.execute("INSERT INTO t VALUES (1, 1)")  # holds a lock until it ends
+    install(database, "t")
+    writer.execute("INSERT INTO t VALUES (2, 2)")
+    writer.connection.commit()
+    assert [event.new for event in logged(database)] == [{"id": 1, "n": 1}, {"id": 2, "n": 2}]
 
 
 def test_the_installation_keeps_its_name(database: Database) -> None:
@@ -279,3 +437,18 @@ def test_an_unreachable_database_is_named_without_its_password() -> None:
     with pytest.raises(ConnectionLost, match="cannot be reached") as caught:
         away.status([T])
     assert "canary" not in str(caught.value)
+
+
+def test_a_network_that_swallows_everything_is_noticed(tmp_path: Path) -> None:
+    """By TCP, as these connections block: for two hours by default, and the listener would wait for them."""
+    with (
+        Postgres(find_binaries(), data_dir=tmp_path / "data", port=free_port()) as own,
+        Installer(
+            {"host": "127.0.0.1", "port": str(own.port), "user": "postgres", "dbname": "postgres"},
+            max_row_bytes=1000, lock_timeout_seconds=1, connect_timeout_seconds=10,
+        )._connection() as connection,
+        socket.socket(fileno=os.dup(connection.fileno())) as sock,
+    ):  # fmt: skip
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 20_000
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 10

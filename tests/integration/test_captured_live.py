@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import logging
+import threading
+import time
+from collections.abc import Sequence
 
 import pytest
 
+from pgevents_push.capture import Status
+from pgevents_push.cli import pgevents
 from pgevents_push.event import TableName
 from pgevents_push.extension import captured
 from pgevents_push.hub import View
@@ -35,7 +40,7 @@ def test_a_table_that_a_migration_made_anew(
     shop.events.on_insert(shop.Order)(shop.hear())
     shop.up()
     runtime = shop.runtime
-    view = View(runtime.tables[0], frozenset({"insert"}), None, None, lambda event, view: event.id.encode())
+    view = View(runtime.tables[0], frozenset({"insert"}), None, None, lambda event, view: b"frame")
     mailbox = runtime.hub.connect(1000)
     assert runtime.hub.subscribe(mailbox, [view], 5) is not None
     database.execute(change)
@@ -76,3 +81,84 @@ def test_a_table_that_may_not_be_touched_is_named_once(
     said = [record.getMessage() for record in caplog.records if record.name.endswith("captured")]
     assert len(said) == 2, said
     assert "GRANT TRIGGER ON" in said[0]
+
+
+def test_handlers_that_may_have_missed_something_are_named_in_every_process(
+    shop: Shop, database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another process saw that the trigger was gone, and made it again: here only the log tells. No handler gets it."""
+    shop.events.on_change(shop.Order)(shop.hear())
+    shop.up()
+    database.execute("SELECT pgevents.begin_v1('public', 'orders')")
+    wait_until(lambda: "changes of public.orders may have been missed" in caplog.text)
+    database.execute("INSERT INTO orders (id) VALUES (7)")
+    shop.until("insert 7")
+    assert shop.heard == ["insert 7"]
+
+
+def test_who_was_stopped_installs_nothing_any_more(shop: Shop) -> None:
+    """A look that is under way is waited for: what comes after `stop`, an uninstall for example, has the last word."""
+    shop.events.on_insert(shop.Order)(shop.hear())
+    shop.up()
+    running = shop.runtime._alive()
+    assert running is not None
+    installer, entered, looks = running.captured._installer, threading.Event(), list[str]()
+    status = installer.status
+
+    def slow_status(tables: Sequence[TableName]) -> Status:
+        entered.set()
+        time.sleep(0.3)
+        looks.append("looked")
+        return status(tables)
+
+    installer.status = slow_status  # type: ignore[method-assign]
+    assert entered.wait(10)
+    shop.runtime.stop()
+    before = len(looks)
+    assert before
+    running.captured.look()
+    time.sleep(0.5)
+    assert len(looks) == before
+
+
+def test_a_table_that_is_no_longer_fit_for_its_mode_is_noticed(
+    make_shop: MakeShop, database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It was captured by statements from its creation on; those who listened are told when that is no longer safe."""
+    shop = make_shop()
+    shop.events.on_change(shop.Order, capture="statement")(shop.hear())
+    shop.register().create_all()
+    shop.start()
+    runtime = shop.runtime
+    assert runtime.installer().status(runtime.tables).complete
+    database.execute("INSERT INTO orders (id) VALUES (1), (2); UPDATE orders SET total = id; DELETE FROM orders")
+    shop.until("insert 1", "insert 2", "update 1", "update 2", "delete 1", "delete 2")
+    view = View(runtime.tables[0], frozenset({"insert"}), None, None, lambda event, view: b"frame")
+    mailbox = runtime.hub.connect(1000)
+    assert runtime.hub.subscribe(mailbox, [view], 5) is not None
+    database.execute("CREATE TABLE heir () INHERITS (orders)")
+    wait_until(lambda: mailbox.closed)
+    assert mailbox.closed == "lost"
+    wait_until(lambda: "public.orders: others inherit from it" in caplog.text)
+    shown = shop.app.test_cli_runner().invoke(pgevents, ["status"])
+    assert (shown.exit_code, "public.orders    refused: others inherit from it" in shown.output) == (1, True)
+    database.execute("DROP TABLE heir")
+    wait_until(lambda: runtime.report()["captured"] == 1)
+
+
+def test_another_mode_is_installed_by_the_app_that_declares_it(make_shop: MakeShop, database: Database) -> None:
+    for number, mode in enumerate(("row", "statement", "key")):
+        shop = make_shop()
+        shop.events.expose(shop.Order, public=True)
+        shop.events.on_insert(shop.Order)(shop.hear())
+        shop.events.on_change(shop.Order, types=["delete"], capture=mode)(print)  # type: ignore[arg-type]
+        shop.up()
+        wait_until(lambda: shop.runtime.installer().status(shop.runtime.tables).complete)  # noqa: B023
+        database.execute(f"INSERT INTO orders (id) VALUES ({number})")
+        shop.until(f"insert {number}")
+        found = database.execute("SELECT truncated, new_row IS NULL FROM pgevents.log ORDER BY id DESC LIMIT 1")
+        assert found == [(mode == "key", mode == "key")]
+        printed = shop.app.test_cli_runner().invoke(pgevents, ["sql"]).output
+        assert (f"capture_v1_{mode}_" in printed) is (mode != "row")
+        shop.close()
+    assert database.execute("SELECT count(*) FROM pgevents.log WHERE type = 'g'") == [(0,)]

@@ -19,8 +19,9 @@ from flask import Flask
 
 from pgevents_push import PGEvents
 from pgevents_push.cli import pgevents
-from pgevents_push.cursor import Cursor
+from pgevents_push.listener import read_position
 from tests.fixtures.postgres import Database
+from tests.fixtures.ring import pruned, write_old
 from tests.fixtures.shop import MakeShop, Shop
 
 ROOT = Path(__file__).parents[2]
@@ -287,8 +288,8 @@ def tails() -> Iterator[list[Tail]]:
 
 def until_listening(database: Database, count: int) -> None:
     deadline = time.monotonic() + 15
-    # Its own "AS l" keeps this query out of the count.
-    query = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND strpos(query, 'pgevents.log' || ' AS l') > 0"
+    # In two parts, which keeps this query out of the count.
+    query = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND strpos(query, 'pgevents.' || 'emptied') > 0"
     while database.execute(query, database.name) < [(count,)]:
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -313,9 +314,21 @@ def test_tail_prints_changes_as_they_are_committed(
 
 def test_tail_goes_on_after_a_cursor(ready: Shop, database: Database, tmp_path: Path, tails: list[Tail]) -> None:
     run(ready.app, "install")
-    [(snapshot, epoch)] = database.execute((ROOT / "pgevents_push/listener/sql/position.sql").read_text())
-    since = f"{epoch}~{snapshot}".replace(",", ".")
-    assert str(Cursor.parse(since)) == since
+    since = str(read_position(database.execute))
     database.execute("INSERT INTO orders (id) VALUES (1), (2)")
     tails.append(Tail(database, tmp_path, "--since", since))
     assert len(tails[0].until(2)) == 2
+
+
+def test_tail_says_that_the_log_does_not_reach_back(
+    ready: Shop, database: Database, tmp_path: Path, tails: list[Tail]
+) -> None:
+    run(ready.app, "install")
+    database.execute("UPDATE pgevents.retention SET seconds = 0.001, since = '2020-01-01'")
+    since = str(read_position(database.execute))
+    write_old(database, 4)
+    assert [p.emptied for p in pruned(database)] == [True]
+    tails.append(Tail(database, tmp_path, "--since", since))
+    [line] = tails[0].until(1)
+    assert "Error: Changes are missing" in line
+    assert tails[0].process.wait(10) == 1

@@ -14,10 +14,11 @@ import sqlalchemy as sa
 
 from demo.postgres import Postgres, find_binaries
 from pgevents_push.cli import pgevents
+from tests.fixtures import programs
 from tests.fixtures.pooler import pgbouncer
 from tests.fixtures.postgres import Database, Server
 from tests.fixtures.roles import role
-from tests.fixtures.servers import free_port
+from tests.fixtures.servers import ServerName, free_port, serving
 from tests.fixtures.shop import MakeShop, Shop
 
 
@@ -178,3 +179,34 @@ def test_the_stream_of_a_real_server(shop: Shop, serve: Any) -> None:
     code, found = doctor(shop, "--url", f"http://127.0.0.1:{site.port}/pgevents/stream?table=hidden")
     assert code == 1
     assert "404" in found["error"][0]
+
+
+def test_the_worker_class(shop: Shop, database: Database) -> None:
+    """gunicorn's sync workers: one open stream blocks one of them."""
+    database.execute(programs.SCHEMA)
+    registered(shop)
+    kinds: tuple[ServerName, ...] = ("sync", "gthread", "gevent")
+    for name in kinds:
+        with serving(name, database.url, workers=1, heartbeat_seconds=0.3) as server:
+            found = doctor(shop, "--url", f"http://127.0.0.1:{server.ports[0]}/pgevents/stream?table=orders")[1]
+        assert any("The stream went on" in text for text in found["ok"])
+        assert any("one request at a time" in text for text in found.get("error", [])) == (name == "sync")
+
+
+def test_rows_that_nobody_can_be_shown(shop: Shop, make_shop: MakeShop, database: Database) -> None:
+    shop.events.expose(shop.Order, public=True)
+    shop.up()
+    with role(database, "listener") as name:
+        shop.runtime.installer().install([], reader=name)
+        url = database.url.replace("postgres@", f"{name}@")
+        other = make_shop(PGEVENTS_DATABASE_URL=url, PGEVENTS_INSTALL="verify")
+        other.events.expose(other.Order, public=True)
+        other.events.expose("not_there", columns=["id"], public=True)
+        other.register()
+        [found] = [text for text in doctor(other)[1]["warning"] if "snapshot" in text]
+        assert f"GRANT SELECT ON public.orders TO {name}" in found
+        database.execute(f"GRANT SELECT ON orders TO {name}; ALTER TABLE orders ENABLE ROW LEVEL SECURITY")
+        [found] = [text for text in doctor(other)[1]["warning"] if "snapshot" in text]
+        assert f"ALTER ROLE {name} BYPASSRLS" in found
+        database.execute("ALTER TABLE orders DISABLE ROW LEVEL SECURITY")
+        assert not any("snapshot" in text for text in doctor(other)[1].get("warning", []))

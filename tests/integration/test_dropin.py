@@ -11,6 +11,7 @@ import pytest
 from pgevents_push import PGEvents
 from pgevents_push.errors import TargetError
 from tests.fixtures.postgres import Database
+from tests.fixtures.ring import pruned, write_old
 from tests.fixtures.shop import Shop
 
 TRIGGERS = "SELECT tgrelid::regclass::text FROM pg_trigger WHERE tgname = '!pgevents_row' ORDER BY 1"
@@ -266,4 +267,40 @@ def test_the_background_listener_does_not_call_these_functions(ready: Shop, data
     ready.until("insert 1")
     assert calls.made == []
     ready.events.handle_events()
+    assert calls.seen == [(1, "INSERT")]
+
+
+# --- What cannot be told any more
+
+
+def test_who_comes_too_late_is_told(ready: Shop, database: Database, caplog: pytest.LogCaptureFixture) -> None:
+    calls = Calls()
+    ready.events.listen(ready.Order, {"insert"}, calls)
+    ready.register()
+    ready.events.handle_events(0)
+    database.execute("UPDATE pgevents.retention SET seconds = 0.001, since = '2020-01-01'")
+    write_old(database, 4)
+    assert [p.emptied for p in pruned(database)] == [True]
+    ready.events.handle_events(0)
+    assert "handle_events may have missed changes" in caplog.text
+    caplog.clear()
+    database.execute("INSERT INTO orders (id) VALUES (1)")
+    ready.events.handle_events(0)
+    assert calls.seen == [(1, "INSERT")]
+    assert not caplog.text
+
+
+def test_a_database_that_was_restored_is_told_and_gone_on_with(
+    ready: Shop, database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    calls = Calls()
+    ready.events.listen(ready.Order, {"insert"}, calls)
+    ready.register()
+    ready.events.handle_events(0)
+    database.execute("UPDATE pgevents.installation SET id = gen_random_uuid()")
+    ready.events._pump.close()
+    ready.events.handle_events(0)
+    assert "another database, or one that was restored" in caplog.text
+    database.execute("INSERT INTO orders (id) VALUES (1)")
+    ready.events.handle_events(0)
     assert calls.seen == [(1, "INSERT")]

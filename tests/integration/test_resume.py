@@ -7,7 +7,7 @@ import os
 import random
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from flask import Flask
@@ -15,18 +15,10 @@ from websocket import WebSocket, create_connection
 
 from tests.fixtures.postgres import Database
 from tests.fixtures.shop import MakeShop, Shop
+from tests.fixtures.watchers import CHANGES, Item
 from tests.fixtures.web import Site
 
 Serve = Callable[[Flask], Site]
-CHANGES = ("insert", "update", "delete", "truncate")
-
-
-class Item(NamedTuple):
-    """What either transport delivers."""
-
-    name: str
-    cursor: str
-    data: dict[str, Any]
 
 
 class Sse:
@@ -172,8 +164,8 @@ def test_in_the_middle_of_ten_thousand_rows(
         ("0123456789ab~1:1:", "epoch"),
         ("{epoch}~1:99999999999:", "cursor"),
         ("{epoch}~5:3:", "cursor"),
-        ("{epoch}~3:99999999999:4.5~3:99999999999:~7", "cursor"),
-        ("{epoch}~3:3:~4:4:~123456789", "retention"),
+        ("{epoch}~3:99999999999:1.1~3:99999999999:~7", "cursor"),
+        ("{epoch}~{here}~{here}~123456789", "retention"),
     ],
 )
 def test_what_cannot_be_resumed_is_a_gap(
@@ -181,9 +173,12 @@ def test_what_cannot_be_resumed_is_a_gap(
 ) -> None:
     site, chance = serve(open_shop(make_shop).app), random.Random(2)
     source = transport(site, None, chance)
-    epoch = next(iter(source)).cursor.split("~")[0]
+    begun = iter(source)
+    epoch, here = next(begun).cursor.split("~")
+    database.execute("INSERT INTO orders VALUES (0, 'open')")
+    assert next(begun).name == "insert"  # from here on positions of the beginning are old
     source.close()
-    again = transport(site, since.replace("{epoch}", epoch), chance)
+    again = transport(site, since.replace("{epoch}", epoch).replace("{here}", here), chance)
     items = iter(again)
     ready, gap = next(items), next(items)
     assert (ready.name, ready.data["resumed"]) == ("ready", reason == "retention")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import select
+import threading
 from typing import Any
 
 import psycopg2
 import pytest
 
 from pgevents_push.listener.arming import LOCK
+from pgevents_push.listener.statements import statement
+from pgevents_push.testing import wait_until
 from tests.fixtures.capture import install, logged
 from tests.fixtures.postgres import Database
 
@@ -131,3 +134,25 @@ def test_a_cancelled_writer_leaves_no_lock(orders: Database, ear: Ear) -> None:
             "SET statement_timeout = 20; INSERT INTO t SELECT g, 0 FROM generate_series(1, 1000000) g"
         )
     assert locks(orders) == 0
+
+
+def test_a_queue_of_those_who_ring_is_seen(orders: Database) -> None:
+    """Whoever NOTIFYs commits alone, so of four that do nothing else somebody waits nearly always."""
+    queue = statement("queue.sql")
+    assert orders.execute(queue) == [(False,)]
+    done = threading.Event()
+
+    def ring(connection: Any) -> None:
+        with connection.cursor() as cursor:
+            while not done.is_set():
+                cursor.execute("NOTIFY somebody")
+
+    threads = [threading.Thread(target=ring, args=[orders.connect()]) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        wait_until(lambda: orders.execute(queue) == [(True,)], timeout=20)
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()

@@ -287,7 +287,11 @@ open(os.environ["NOTES"] + "-forked", "w").close()
 time.sleep(60)
 """
     place.script(APP, fork)
-    backend = "SELECT pid FROM pg_stat_activity WHERE application_name = 'pgevents_push' AND datname = %s"
+    # Those that ask for columns come and go; the oldest one listens.
+    backend = (
+        "SELECT pid FROM pg_stat_activity WHERE application_name = 'pgevents_push' AND datname = %s"
+        " ORDER BY backend_start LIMIT 1"
+    )
     [pid] = place.until_heard_by(1)
     place.until_listeners(1)
     [(before,)] = place.database.execute(backend, place.database.name)

@@ -26,9 +26,9 @@ def server(request: pytest.FixtureRequest) -> Iterator[WsServer]:
         yield started
 
 
-@pytest.fixture
-def gevent_server() -> Iterator[WsServer]:
-    with running("gevent", max_queue_bytes=ROOMY, send_timeout_seconds=0.6, heartbeat_seconds=0.5) as started:
+@pytest.fixture(params=["gevent", "gevent kept"])
+def gevent_server(request: pytest.FixtureRequest) -> Iterator[WsServer]:
+    with running(request.param, max_queue_bytes=ROOMY, send_timeout_seconds=0.6, heartbeat_seconds=0.5) as started:
         yield started
 
 

@@ -59,6 +59,7 @@ class World:
         self.now = 0.0
         self._xid = self._last_ended = 0
         self._choose = choose
+        self.queue: Callable[[], bool] = lambda: False
 
     # what writers do
 
@@ -111,6 +112,8 @@ class World:
         if "lock_shared" in statement:
             self.lock = "unlock" not in statement
             return [(True,)]
+        if "NOT granted" in statement:
+            return [(self.queue(),)]
         if "pg_locks" in statement:
             return [("-1/9" + w.name if w.prepared else w.name, w.prepared) for w in self.writers if w.holds]
         if "horizon" in statement:

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pgevents_push.event import CHANGE_TYPES, ChangeEvent
-from pgevents_push.hub import View
+from pgevents_push.event import CHANGE_TYPES, ChangeEvent, TableName
+from pgevents_push.hub import Chunk, View
 from pgevents_push.testing import make_event
-from pgevents_push.transports.change_json import _members, change_json
+from pgevents_push.transports.change_json import _members, change_json, rows_json
 
 CANARY = "k4n4rie"
 quick = settings(max_examples=30, deadline=None)
@@ -234,3 +234,13 @@ def test_json_that_is_nested_deeper_than_python_can_follow_still_arrives(number:
     assert out is not None
     assert deep in out
     assert (CANARY in out) is (columns is None)
+
+
+def test_rows_of_a_snapshot_are_cut_and_spelled_as_changes_are() -> None:
+    rows = ('{"pk":{"id":9007199254740993},"row":{"t":"9007199254740993","n":1.10}}', '{"pk":{},"row":null}')
+    chunk = Chunk(TableName("public", 'a "b"'), rows, first=True, last=False)
+    assert rows_json(chunk) == (
+        '{"schema":"public","table":"a \\"b\\"","rows":[{"pk":{"id":"9007199254740993"},"row":{"t":"9007199254740993",'
+        '"n":1.10}},{"pk":{},"row":null}],"first":true,"last":false}'
+    )
+    assert json.loads(rows_json(Chunk(TableName("a", "b"), (), first=False, last=True)))["rows"] == []

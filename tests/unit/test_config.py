@@ -27,11 +27,21 @@ GOOD: dict[str, tuple[Any, Any]] = {
     "retention_rows": (1000, 1000),
     "max_batch_events": (1, 1),
     "max_queue_bytes": (5000, 5000),
+    "handover": (False, False),
     "handler_queue_events": (7, 7),
+    "max_snapshots": (1, 1),
+    "snapshot_seconds": (5, 5.0),
     "history_bytes": (0, 0),
     "send_timeout_seconds": (1, 1.0),
     "max_message_bytes": (1000, 1000),
     "max_subscriptions": (1, 1),
+    "max_query_bytes": (100, 100),
+    "max_connections": (1, 1),
+    "max_connections_per_address": (0, 0),
+    "max_connections_per_identity": (0, 0),
+    "max_stream_seconds": (0, 0.0),
+    "metrics": (True, True),
+    "inspector": (True, True),
     "allowed_origins": (["https://a.example", "https://b.example"], ("https://a.example", "https://b.example")),
 }
 NUMBERS = [f.name for f in fields(Config) if f.type in ("int", "float")]
@@ -61,7 +71,17 @@ def test_every_setting_says_what_it_means(name: str) -> None:
 
 
 def test_units_are_in_the_names() -> None:
-    suffixes = ("_seconds", "_bytes", "_events", "_rows", "_subscriptions")
+    suffixes = (
+        "_seconds",
+        "_bytes",
+        "_events",
+        "_rows",
+        "_subscriptions",
+        "_snapshots",
+        "_connections",
+        "_per_address",
+        "_per_identity",
+    )
     assert [name for name in NUMBERS if not name.endswith(suffixes)] == []
 
 
@@ -105,6 +125,30 @@ def test_a_switch_is_a_bool(value: Any) -> None:
 def test_origins_are_a_list_of_texts(value: Any) -> None:
     with pytest.raises(ConfigurationError, match="PGEVENTS_ALLOWED_ORIGINS must be a list of strings"):
         read(allowed_origins=value)
+
+
+@pytest.mark.parametrize("origin", ["*", "https://*.example", "https://*"])
+def test_a_wildcard_is_refused_with_its_cure(origin: str) -> None:
+    with pytest.raises(ConfigurationError, match=r'PGEVENTS_ALLOWED_ORIGINS: .* name each one, as "https://'):
+        read(allowed_origins=["https://a.example", origin])
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["null", "", "a.example", "https://a.example/", "https://A.example", "https://a.example:443", "http://a.example:80",
+     "https://a.example/path", "https://user@a.example", "https://a.example ", "https://a.example?x", "//a.example"],
+)  # fmt: skip
+def test_an_origin_that_no_browser_sends_is_refused(origin: str) -> None:
+    with pytest.raises(ConfigurationError, match="is not an origin as browsers send it"):
+        read(allowed_origins=[origin])
+
+
+def test_origins_as_browsers_send_them() -> None:
+    origins = (
+        "https://a.example", "http://127.0.0.1:5000", "http://[::1]:8080", "chrome-extension://abcdef",
+        "https://xn--bcher-kva.example:8443",
+    )  # fmt: skip
+    assert read(allowed_origins=origins).allowed_origins == origins
 
 
 @pytest.mark.parametrize("value", ["yes", True, None, ["auto"]])

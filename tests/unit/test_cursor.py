@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pgevents_push.cursor import Cursor, Snapshot, inside_batch
+from pgevents_push.cursor import LONGEST, Cursor, Snapshot, for_client, inside_batch
 from pgevents_push.errors import CursorError
 
 SAFE = re.compile(r"[A-Za-z0-9_.~:-]+")
@@ -18,9 +18,10 @@ ids = st.integers(0, 2**63 - 1)
 
 @st.composite
 def snapshots(draw: st.DrawFn, least: int = 1) -> Snapshot:
-    xmin = draw(st.integers(least, 2**64 - 200))
-    running = sorted(draw(st.sets(st.integers(xmin, xmin + 30), max_size=8)))
-    xmax = draw(st.integers(max([xmin, *(x + 1 for x in running)]), xmin + 150))
+    xids = st.integers(least, 2**64 - 5000).filter(lambda xid: 5000 < xid % 2**32 < 2**32 - 5000 or xid < 5000)
+    xmin = draw(xids)
+    running = sorted(draw(st.sets(st.integers(xmin, xmin + 3000), max_size=8)))
+    xmax = draw(st.integers(max([xmin, *(x + 1 for x in running)]), xmin + 3100))
     return Snapshot(xmin, xmax, tuple(running))
 
 
@@ -91,6 +92,8 @@ def test_a_character_more_less_or_other_is_another_cursor_or_none(cursor: Cursor
         "0:0:",  # no transaction has the number 0
         "0:5:",
         f"1:{2**64}:",  # no xid8
+        f"{2**32}:{2**32 + 5}:",  # the lower 32 bits are 0: PostgreSQL reads no such thing
+        f"5:{2**33}:",
         "10:20",
         "10:20:12,",
         "-1:20:",
@@ -118,6 +121,10 @@ def test_a_snapshot_that_postgresql_would_refuse_is_refused_here(text: str) -> N
         "abcd~10:20:~10:15:~3",  # the batch ends before it begins
         "abcd~10:20:~9:30:9~3",
         "abcd~10:20:~10:30:~3~",
+        "abcd~10:20:0.",
+        "abcd~10:20:0..4",
+        "abcd~10:20:0.A",
+        "abcd~10:20:" + "z" * 5000,
         "a" * 10_000,
     ],
 )
@@ -137,9 +144,37 @@ def test_sees_says_what_had_ended(running: set[int], next_xid: int) -> None:
         assert snapshot.sees(xid) == (xid < next_xid and xid not in open_)
 
 
-def test_with_five_hundred_open_transactions_it_fits_a_header() -> None:
-    """gunicorn takes 8,190 bytes a header; the xids are those of a cluster that has seen ten billion of them."""
+@pytest.mark.parametrize(("running", "apart", "most"), [(500, 100, 4100), (999, 30, 6100), (1500, 900, 12_100)])
+def test_with_many_open_transactions_it_fits_a_request(running: int, apart: int, most: int) -> None:
+    """As a header and in the URL; the xids are those of a cluster that has seen ten billion of them."""
     first = 10_000_000_000
-    open_now = tuple(range(first, first + 50_000, 100))
-    start, until = Snapshot(first, first + 50_000, open_now), Snapshot(first, first + 50_001, open_now)
-    assert len(str(Cursor("0123456789ab", start, until, 2**63 - 1))) < 8000
+    open_now = tuple(range(first, first + running * apart, apart))
+    start, until = Snapshot(first, open_now[-1] + 1, open_now), Snapshot(first, open_now[-1] + 2, open_now)
+    cursor = Cursor("0123456789ab", start, until, 2**63 - 1)
+    assert Cursor.parse(str(cursor)) == cursor
+    assert len(str(cursor)) < most
+    shown = for_client(str(cursor))
+    assert len(shown) <= LONGEST
+    if shown != str(cursor):  # by rule: who comes back with it is told of a gap
+        with pytest.raises(CursorError):
+            Cursor.parse(shown)
+
+
+def test_at_the_end_of_a_round_of_xids_it_is_one_that_postgresql_reads() -> None:
+    """There is no transaction whose lower 32 bits are 0, and PostgreSQL refuses to read a snapshot that says so."""
+    cut = Snapshot(2**32 - 9, 2**32 + 3).up_to(2**32 - 1)
+    cut._check()
+    assert cut.sees(2**32 - 1)
+    assert not cut.sees(2**32 + 3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(snapshots(), st.integers(0, 200))
+def test_up_to_an_xid_it_says_the_same_and_of_later_ones_nothing(snapshot: Snapshot, beyond: int) -> None:
+    xid = max(0, snapshot.xmin - 20) + beyond
+    cut = snapshot.up_to(xid)
+    cut._check()
+    assert snapshot.covers(cut)
+    assert all(
+        cut.sees(x) == (x <= xid and snapshot.sees(x)) for x in range(max(1, snapshot.xmin - 30), snapshot.xmax + 5)
+    )

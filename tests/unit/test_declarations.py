@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ from flask import Flask
 
 from pgevents_push import PGEvents
 from pgevents_push.errors import ConfigurationError, ExposureError, TargetError
+from pgevents_push.event import TableName
 
 ORDERS = sa.Table("orders", sa.MetaData(), sa.Column("id", sa.Integer, primary_key=True), sa.Column("item", sa.Text))
 
@@ -129,3 +131,72 @@ def test_a_second_instance_of_the_same_name_is_refused(options: dict[str, str]) 
 def test_a_prefix_that_no_setting_can_have(prefix: str) -> None:
     with pytest.raises(ConfigurationError, match="in capitals"):
         PGEvents(config_prefix=prefix)
+
+
+def test_how_a_table_is_captured_is_said_once_for_all() -> None:
+    events = PGEvents()
+    events.expose(ORDERS, public=True)
+    events.on_change("orders", types=["insert"], capture="statement")(print)
+    events.on_change(ORDERS, capture="statement")(str)
+    events.on_change("shop.orders", types=["delete"], capture="key")(str)
+    events.listen("lines", {"insert"}, lambda *_: None)
+    assert {name.asked("public"): mode for name, mode in events.declarations.modes("public").items()} == {
+        "orders": "statement",
+        "shop.orders": "key",
+        "lines": "row",
+    }
+    with pytest.raises(ConfigurationError, match="there is one log"):  # there both are the same table
+        events.declarations.modes("shop")
+
+
+@pytest.mark.parametrize("first", ["row", "statement"])
+def test_two_that_disagree_are_refused(first: Any) -> None:
+    events = PGEvents()
+    events.expose(ORDERS, public=True, capture=first)
+    with pytest.raises(ConfigurationError, match=rf'public\.orders is declared with .*"{first}".*: there is one log'):
+        events.on_change("orders", types=["update"], capture="key")(print)
+    events.on_change("orders", types=["update"], capture=first)(print)
+    assert events.declarations.modes("public") == {TableName("public", "orders"): first}
+
+
+def test_two_that_are_one_table_for_an_app_only_are_refused_when_it_registers() -> None:
+    events = PGEvents()
+    events.on_change("orders", types=["insert"], capture="key")(print)
+    events.on_change("shop.orders", types=["insert"], capture="row")(print)
+    app = Flask("app")
+    app.config.update(PGEVENTS_DATABASE_URL="postgresql:///none", PGEVENTS_DEFAULT_SCHEMA="shop")
+    with pytest.raises(ConfigurationError, match=r"shop\.orders is declared with"):
+        app.register_blueprint(events.blueprint)
+
+
+@pytest.mark.parametrize("given", ["rows", "", True, ["row"]])
+def test_there_are_three_ways_to_capture(given: Any) -> None:
+    events = PGEvents()
+    for declare in (lambda: events.on_change(ORDERS, types=["insert"], capture=given)(print),
+                    lambda: events.expose(ORDERS, public=True, capture=given)):  # fmt: skip
+        with pytest.raises(ConfigurationError, match="capture= takes one of 'row', 'statement', 'key'"):
+            declare()
+    assert events.declarations.targets("public") == []
+
+
+def test_what_needs_more_than_a_key_is_refused_where_only_that_is_captured() -> None:
+    """In whichever order it is declared."""
+    more: dict[str, Callable[[PGEvents], object]] = {
+        "A handler of public.orders has columns=": lambda e: e.on_update(ORDERS, columns=["id", "item"])(print),
+        "A handler of public.orders has columns=, ": lambda e: e.on_update("orders", columns=["id"])(print),
+        "expose(public.orders) has columns=": lambda e: e.expose(ORDERS, columns=["id", "item"], public=True),
+        "expose(public.orders) has rls=": lambda e: e.expose(ORDERS, rls=lambda _: {"role": "web"}),
+        "fragment(public.orders) shows rows": lambda e: e.fragment(ORDERS, template="order.html", target="#orders"),
+    }
+    for message, declare in more.items():
+        for key_first in (True, False):
+            events = PGEvents()
+            if key_first:
+                events.on_change(ORDERS, types=["delete"], capture="key")(print)
+            else:
+                declare(events)
+            with pytest.raises(ConfigurationError, match=re.escape(message)):
+                declare(events) if key_first else events.on_change(ORDERS, types=["delete"], capture="key")(print)
+    events = PGEvents()
+    events.on_change(ORDERS, columns=["id"], types=["update"], capture="key")(print)
+    events.expose(ORDERS, exclude=["item"], public=True)

@@ -154,10 +154,15 @@ def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Play], str]]:
     monkeypatch.setattr(stream, "SLACK_SECONDS", 0.3)
     with ExitStack() as stack:
 
-        def serve(play: Play) -> str:
+        def serve(play: Play, health: bytes = b'{"status":"listening"}') -> str:
             class Handler(BaseHTTPRequestHandler):
                 def do_GET(self) -> None:
-                    play(self)
+                    if self.path != "/pgevents/health":
+                        return play(self)
+                    self.send_response(200)
+                    self.end_headers()
+                    self.wfile.write(health)
+                    return None
 
                 def log_message(self, format: str, *args: Any) -> None:
                     pass
@@ -197,6 +202,14 @@ def judged(url: str) -> dict[str, list[str]]:
 
 def test_a_stream_that_flows(proxy: Any) -> None:
     assert list(judged(proxy(playing(FIRST, READY, 0.2, SYNC)))) == ["ok"]
+
+
+@pytest.mark.parametrize("health", [b'{"status":"deaf","one_at_a_time":true}', b"<html>", b"[]"])
+def test_a_server_that_takes_one_request_at_a_time(proxy: Any, health: bytes) -> None:
+    found = judged(proxy(playing(FIRST, READY, 0.2, SYNC), health))
+    assert ("error" in found) == (b"true" in health)
+    if b"true" in health:
+        assert "one request at a time" in found["error"][0]
 
 
 def test_ready_in_pieces(proxy: Any) -> None:

@@ -23,7 +23,7 @@ from pgevents_push.testing import make_event
 @pytest.fixture(params=["orjson", "json"])
 def fast(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """With the extra `fast` and without it."""
-    monkeypatch.setattr(module, "_fast_loads", pytest.importorskip(request.param).loads)
+    monkeypatch.setattr(module, "fast_loads", pytest.importorskip(request.param).loads)
     return str(request.param)
 
 
@@ -137,7 +137,7 @@ def test_both_decoders_say_the_same(value: object, ascii_: bool) -> None:
     results = []
     for loads in (module._orjson.loads, json.loads):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(module, "_fast_loads", loads)
+            patch.setattr(module, "fast_loads", loads)
             results.append(repr(decode(text)))
     assert results[0] == results[1]
 

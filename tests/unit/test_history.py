@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -44,10 +45,38 @@ class Cluster:
         return [(x, i) for x in sorted(seen, key=lambda x: self.committed[x][-1]) for i in self.committed[x]]
 
 
-def event(xid: int, id_: int) -> ChangeEvent:
+def event(xid: int, id_: int, cursor: Cursor) -> ChangeEvent:
     return ChangeEvent(
-        id=str(id_), type="insert", schema="public", table="t", tx=str(xid), last=False, at_text="", cursor=""
+        id=str(id_), type="insert", schema="public", table="t", tx=str(xid), last=False, at_text="", cursor=str(cursor)
     )
+
+
+@pytest.mark.parametrize("several", [True, False])
+def test_a_page_costs_what_it_holds(several: bool) -> None:
+    """Not what was missed: a page of 10 looked at all 3,000 changes, each of them a moment without live ones."""
+
+    class Counting(str):
+        looked = 0
+
+        def __int__(self) -> int:
+            Counting.looked += 1
+            return int(str(self))
+
+    history, start, end = History(10**9), Snapshot(10, 10), Snapshot(3_010, 3_010)
+    history.begin(str(Cursor(EPOCH, start)))
+    if several:  # a batch each, or all in one
+        for xid in range(10, 3_010):
+            after = Cursor(EPOCH, Snapshot(xid + 1, xid + 1))
+            history.keep([event(xid, xid, after).replace(tx=Counting(xid))], str(after))
+        since = Cursor(EPOCH, Snapshot(12, 13, (12,)))
+    else:
+        made = [event(10, n, Cursor(EPOCH, start, end, n)).replace(tx=Counting(10)) for n in range(10, 3_010)]
+        history.keep(made, str(Cursor(EPOCH, end)))
+        since = Cursor(EPOCH, start, end, 11)
+    found = remembered(history, since, end, 10)
+    assert found is not None
+    assert [int(e.id) for e in found] == list(range(12, 22))
+    assert Counting.looked < 50
 
 
 def pieces(batch: list[tuple[int, int]], chance: random.Random) -> Iterator[list[tuple[int, int]]]:
@@ -62,8 +91,8 @@ def test_memory_gives_what_the_log_would(seed: int, max_bytes: int) -> None:
     chance = random.Random(seed)
     cluster, history = Cluster(chance), History(max_bytes)
     position = cluster.snapshot()
-    history.begin(Cursor(EPOCH, position))
-    other = [position]
+    history.begin(str(Cursor(EPOCH, position)))
+    other, ends = [position], [position]
     for _ in range(chance.randint(1, 12)):
         for _ in range(chance.randint(1, 12)):
             cluster.step()
@@ -74,12 +103,18 @@ def test_memory_gives_what_the_log_would(seed: int, max_bytes: int) -> None:
         for piece in pieces(batch, chance):
             inner = Cursor(EPOCH, position, until, piece[-1][1])
             whole = piece[-1] == batch[-1]
-            history.keep([event(*change) for change in piece], Cursor(EPOCH, until) if whole else inner)
+            cursors = [Cursor(EPOCH, position, until, id_) for _, id_ in piece[:-1]] + [
+                Cursor(EPOCH, until) if whole else inner
+            ]
+            made = [event(*change, cursor) for change, cursor in zip(piece, cursors, strict=True)]
+            history.keep(made, str(cursors[-1]))
         position = until
+        ends.append(position)
     since = cursor_of_a_client(cluster, chance, other, position)
     found = remembered(history, since, position)
     if found is not None:
-        assert [int(e.id) for e in found] == expected(cluster, since, position)
+        assert [int(e.id) for e in found] == expected(cluster, since, ends)
+        assert set(expected(cluster, since, ends)) == set(expected(cluster, since, [position]))
         follow_each_cursor(history, found, position)
         assert page_by_page(history, since, position, chance.randint(1, 5)) == [e.id for e in found]
     elif max_bytes == 10**9:
@@ -111,11 +146,20 @@ def cursor_of_a_client(cluster: Cluster, chance: random.Random, other: list[Snap
     return Cursor(EPOCH, start, until, chance.choice(batch)[1])
 
 
-def expected(cluster: Cluster, since: Cursor, position: Snapshot) -> list[int]:
-    if since.until is None:
-        return [i for _, i in cluster.batch(since.snapshot, position)]
-    ids = [i for _, i in cluster.batch(since.snapshot, since.until)]
-    return ids[ids.index(since.last_id) + 1 :] + [i for _, i in cluster.batch(since.until, position)]
+def expected(cluster: Cluster, since: Cursor, ends: list[Snapshot]) -> list[int]:
+    """To the first end of a batch that knows as much as the client does, then from one to the next, as the listener
+    went: changes that it saw at different moments are not put in another order. (The last end is always past him.)"""
+    reached = since.reached
+    later = [end for end in ends if end.covers(reached)]
+    found = [] if since.until is None else batch_ids(cluster, since.snapshot, since.until)
+    found = found[found.index(since.last_id) + 1 :] if found else []
+    for start, end in zip([reached, *later], later, strict=False):
+        found += batch_ids(cluster, start, end)
+    return found
+
+
+def batch_ids(cluster: Cluster, start: Snapshot, end: Snapshot) -> list[int]:
+    return [id_ for _, id_ in cluster.batch(start, end)]
 
 
 def follow_each_cursor(history: History, found: list[ChangeEvent], position: Snapshot) -> None:

@@ -56,7 +56,7 @@ class Counting(Pruner):
         return []
 
 
-@pytest.mark.parametrize(("seconds", "every"), [(3600.0, 180.0), (100.0, 5.0), (1.0, 1.0), (1e6, 300.0)])
+@pytest.mark.parametrize(("seconds", "every"), [(3600.0, 180.0), (100.0, 5.0), (4.0, 0.2), (1.0, 0.1), (1e6, 300.0)])
 def test_processes_prune_about_four_times_a_slot_and_not_in_step(seconds: float, every: float) -> None:
     """Half a chance: first after half of the time, then after the whole of it."""
     clock = [1000.0]

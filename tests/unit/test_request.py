@@ -54,6 +54,28 @@ def test_the_header_wins_over_the_query() -> None:
     assert parse("table=a").cursor is None
 
 
+def test_filters_for_all_tables_and_for_one() -> None:
+    one, other = parse("table=s.a,b&filter=x=eq.1&filter=s.a.y=eq.2&filter=b.z=in.(1,2)").tables
+    assert (one.filters, other.filters) == (("x=eq.1", "y=eq.2"), ("x=eq.1", "z=in.(1,2)"))
+    assert parse("table=a").tables[0].filters == ()
+
+
+def test_a_filter_may_name_the_only_table() -> None:
+    [table] = parse("table=orders&filter=orders.status=eq.open").tables
+    assert table.filters == ("status=eq.open",)
+
+
+def test_groups_may_be_parameters_of_their_own() -> None:
+    one, other = parse("table=a,b&or=(x.eq.1,y.eq.2)&not.and=(z.eq.3)&b.or=(w.is.null)&filter=and=(v.eq.1)").tables
+    assert one.filters == ("and=(v.eq.1)", "or=(x.eq.1,y.eq.2)", "not.and=(z.eq.3)")
+    assert other.filters == (*one.filters, "or=(w.is.null)")
+
+
+def test_a_group_of_another_table_is_no_parameter() -> None:
+    with pytest.raises(BadParameter, match=r"'c\.or' is not a parameter"):
+        parse("table=a&c.or=(x.eq.1)")
+
+
 def test_formats() -> None:
     assert parse("table=a").format == "json"
     assert parse("table=a&format=message").format == "message"
@@ -77,9 +99,15 @@ def test_a_parameter_against_caches_is_let_through() -> None:
         ("table=a&format=xml", "format: 'xml' is not one of json, message"),
         ("table=a&tabel=b", "'tabel' is not a parameter. Did you mean table?"),
         ("table=a&event=insert", "Did you mean events?"),
-        ("table=a&zzz=1", "The parameters are table, events, columns, format, lastEventId"),
-        ("table=a&filter=id=eq.1", "filter: this version does not offer it"),
-        ("table=a&snapshot=1", "snapshot: this version does not offer it"),
+        ("table=a&zzz=1", "The parameters are table, events, columns, filter, format, snapshot, limit, lastEventId"),
+        ("table=a&columns=" + ",".join(f"c{n}" for n in range(301)), "columns: 301 names, at most 300 are allowed"),
+        ("table=a" + "&filter=id=eq.1" * 9, "filter: 9 filters, at most 8 for each table are allowed"),
+        ("table=a&snapshot=yes", "snapshot: 'yes' is not 1"),
+        ("table=a&limit=5", "limit: it is for the rows of a snapshot"),
+        ("table=a&snapshot=1&limit=0", "limit: '0' is not a whole number"),
+        ("table=a&snapshot=1&limit=-1", "limit: '-1' is not"),
+        ("table=a&snapshot=1&limit=1e3", "limit: '1e3' is not"),
+        ("table=a&snapshot=1&limit=9999999999", "limit: '9999999999' is not"),
     ],
 )
 def test_a_wrong_parameter_is_named(query: str, text: str) -> None:

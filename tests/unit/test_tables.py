@@ -38,21 +38,21 @@ class Abstract(Base):
 
 
 def test_a_model_has_the_names_of_its_columns_in_the_database() -> None:
-    assert resolve(Order) == Target(TableName("public", "orders"), Order, ("id", "Order State"))
+    assert resolve(Order) == Target(TableName("public", "orders"), Order, ("id", "Order State"), ("id",))
     assert resolve(Order, "shop").name == TableName("shop", "orders")
 
 
 def test_inherited_models() -> None:
     assert resolve(Shipped).name == TableName("public", "orders")
-    assert resolve(Invoice) == Target(TableName("Billing", "Invoices"), Invoice, ("number",))
+    assert resolve(Invoice) == Target(TableName("Billing", "Invoices"), Invoice, ("number",), ("number",))
 
 
 def test_imperative_mapping_and_metadata_schema() -> None:
     table = Table("Things", MetaData(schema="Inner"), Column("key", String, primary_key=True))
     thing = type("Thing", (), {})
     registry().map_imperatively(thing, table)
-    assert resolve(thing) == Target(TableName("Inner", "Things"), thing, ("key",))
-    assert resolve(table) == Target(TableName("Inner", "Things"), None, ("key",))
+    assert resolve(thing) == Target(TableName("Inner", "Things"), thing, ("key",), ("key",))
+    assert resolve(table) == Target(TableName("Inner", "Things"), None, ("key",), ("key",))
 
 
 def test_strings_and_names() -> None:

@@ -8,10 +8,13 @@ import threading
 import time
 from collections.abc import Iterator
 
+import gevent
 import pytest
 
 from pgevents_push import waiting
 from pgevents_push.errors import ConnectionLost
+from pgevents_push.listener.addresses import resolve
+from pgevents_push.listener.wake import Wake
 
 Pair = tuple[socket.socket, socket.socket]
 
@@ -42,6 +45,22 @@ def test_wait_any_keeps_its_timeout(pair: Pair) -> None:
     assert 0.015 < time.monotonic() - began < 2
 
 
+def test_wait_any_under_gevent(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "cooperative", lambda: True)
+    one, other = pair
+    began = time.monotonic()
+    assert waiting.wait_any((one.fileno(), other.fileno()), (), 0) == set()
+    assert waiting.wait_any((one.fileno(),), (), 0.02) == set()
+    assert 0.015 < time.monotonic() - began < 2
+    gevent.spawn(one.send, b"x")
+    assert waiting.wait_any((one.fileno(), other.fileno()), (), None) == {other.fileno()}
+    assert waiting.wait_any((other.fileno(),), (), 0) == {other.fileno()}, "what is ready comes before the time limit"
+    assert waiting.wait_any((), (one.fileno(),), 5) == {one.fileno()}
+    gone = other.fileno()
+    other.close()
+    assert waiting.wait_any((gone,), (), 5) == {gone}, "closed is ready, and not for ever silent"
+
+
 def test_a_descriptor_beyond_1024_is_no_problem(pair: Pair) -> None:
     high = os.dup2(pair[1].fileno(), 1500)
     try:
@@ -52,7 +71,7 @@ def test_a_descriptor_beyond_1024_is_no_problem(pair: Pair) -> None:
 
 
 def test_a_wake_wakes_until_it_is_cleared() -> None:
-    wake = waiting.Wake()
+    wake = Wake()
     for _ in range(70_000):  # more than a pipe holds
         wake.set()
     assert waiting.wait_any((wake.fileno(),), (), 0) == {wake.fileno()}
@@ -66,7 +85,7 @@ def test_a_wake_wakes_until_it_is_cleared() -> None:
 
 
 def test_a_wake_from_another_thread_ends_the_wait() -> None:
-    wake = waiting.Wake()
+    wake = Wake()
     threading.Timer(0.02, wake.set).start()
     assert waiting.wait_any((wake.fileno(),), (), 5)
     wake.close()
@@ -153,6 +172,6 @@ def test_a_duplicate_outlives_the_original(pair: Pair) -> None:
 
 
 def test_a_host_is_resolved_and_an_unknown_one_is_not() -> None:
-    assert "127.0.0.1" in waiting.resolve("localhost")
-    assert waiting.resolve("::1") == ["::1"]
-    assert waiting.resolve("no.such.host.invalid") == []
+    assert "127.0.0.1" in resolve("localhost")
+    assert resolve("::1") == ["::1"]
+    assert resolve("no.such.host.invalid") == []

@@ -8,12 +8,17 @@ import threading
 from typing import Any
 
 import pytest
+from flask import Flask
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pgevents_push.config import Config
-from pgevents_push.transports.ws_handshake import guard_environ, without_socket
-from pgevents_push.transports.ws_socket import SEND_BUFFER_BYTES, Allowance, GuardedSocket, joined
+from pgevents_push.transports.ws_caller import Caller
+from pgevents_push.transports.ws_flood import Allowance, FrameCounter
+from pgevents_push.transports.ws_handshake import guard_environ
+from pgevents_push.transports.ws_protocol import joined
+from pgevents_push.transports.ws_socket import SEND_BUFFER_BYTES, GuardedSocket
+from tests.fixtures.ws_client import client_frame
 
 
 def test_an_allowance_is_a_burst_and_then_a_rate() -> None:
@@ -24,6 +29,28 @@ def test_an_allowance_is_a_burst_and_then_a_rate() -> None:
     assert [allowance.take(1), allowance.take(1)] == [True, False]
     now = 100.0
     assert [allowance.take(1) for _ in range(4)] == [True, True, True, False]
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([0x81, 0x00, 0x89, 0x8A]), st.sampled_from([0, 1, 125, 126, 300, 65535, 65536]))
+    ),
+    st.lists(st.integers(1, 9), min_size=1),
+)
+def test_frames_are_counted_however_they_arrive(sizes: list[tuple[int, int]], cuts: list[int]) -> None:
+    data = b"".join(client_frame(first, b"\x81" * size) for first, size in sizes)
+    counter, found, at, number = FrameCounter(), 0, 0, 0
+    while at < len(data):
+        piece = cuts[number % len(cuts)] * (1 if number % 3 else 5000)  # small ones and large ones
+        found += counter.feed(data[at : at + piece])
+        at, number = at + piece, number + 1
+    assert found == len(sizes)
+
+
+def test_a_head_without_its_last_byte_is_no_frame_yet() -> None:
+    counter = FrameCounter()
+    assert [counter.feed(bytes([byte])) for byte in client_frame(0x81, b"")] == [0, 0, 0, 0, 0, 1]
+    assert counter.feed(b"\x81\xff" + b"\xff" * 8 + b"mask" + b"x" * 10_000) == 1
 
 
 @given(st.lists(st.binary(min_size=1, max_size=30), max_size=30), st.integers(1, 50))
@@ -129,7 +156,7 @@ def test_the_servers_socket_is_replaced_and_compression_is_off(key: str) -> None
     assert guard_environ(environ, Config())
     assert isinstance(environ[key], GuardedSocket)
     assert "HTTP_SEC_WEBSOCKET_EXTENSIONS" not in environ
-    later = without_socket(environ)
+    later = Caller(Flask(__name__), environ).environ
     assert key not in later
     assert later["wsgi.input"].read() == b""
     ours.close()

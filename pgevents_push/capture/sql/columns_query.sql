@@ -6,19 +6,19 @@ SET search_path = pg_catalog, pg_temp
 AS $function$
   SELECT 'SELECT ' || new_key.pairs || ', ' || old_key.pairs || ', ' || columns.changed || ', '
     || CASE WHEN with_values THEN columns.old_values ELSE 'NULL' END
-  FROM pgevents.key_query_v1('($1).', keys) AS new_key (pairs),
-    pgevents.key_query_v1('($2).', keys) AS old_key (pairs),
+  FROM pgevents.key_query_v1('($1).', keys, target) AS new_key (pairs),
+    pgevents.key_query_v1('($2).', keys, target) AS old_key (pairs),
     LATERAL (
       SELECT
-        '''['' || array_to_string(ARRAY[' || string_agg(differs || quote_literal(name) || ' END', ', ' ORDER BY attnum)
+        '''['' || array_to_string(ARRAY[' || string_agg(differs || quote_literal(label) || ' END', ', ' ORDER BY attnum)
           || ']::text[], '','') || '']''' AS changed,
-        '''{'' || array_to_string(ARRAY[' || string_agg(differs || quote_literal(name || ':') || ' || coalesce(to_json(($2).'
-          || quote_ident(attname) || ')::text, ''null'') END', ', ' ORDER BY attnum) || ']::text[], '','') || ''}''' AS old_values
+        '''{'' || array_to_string(ARRAY[' || string_agg(differs || quote_literal(label || ':') || ' || coalesce(to_json('
+          || pgevents.spelled_v1(spelled, '($2).' || quote_ident(name)) || ')::text, ''null'') END', ', ' ORDER BY attnum) || ']::text[], '','') || ''}''' AS old_values
       FROM (
-        SELECT attnum, attname, to_json(attname::text)::text AS name,
-          'CASE WHEN ROW(($1).' || quote_ident(attname) || ')::record *<> ROW(($2).' || quote_ident(attname)
+        SELECT attnum, name, label, spelled,
+          'CASE WHEN ROW(($1).' || quote_ident(name) || ')::record *<> ROW(($2).' || quote_ident(name)
             || ')::record THEN ' AS differs
-        FROM pg_attribute WHERE attrelid = target AND attnum > 0 AND NOT attisdropped
+        FROM pgevents.captured_columns_v1(target)
       ) AS each
     ) AS columns
 $function$

@@ -7,7 +7,7 @@ CREATE TABLE IF NOT EXISTS pgevents.log (
   at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
   schema_name text NOT NULL,
   table_name text NOT NULL,
-  type "char" NOT NULL CHECK (type IN ('i', 'u', 'd', 't')),
+  type "char" NOT NULL,
   pk text NOT NULL,
   old_pk text,
   new_row text,

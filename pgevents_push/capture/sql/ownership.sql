@@ -18,10 +18,10 @@ BEGIN
     EXECUTE 'ALTER ' || thing || ' OWNER TO ' || pg_catalog.quote_ident(heir);
     EXECUTE 'REVOKE ALL ON ' || thing || ' FROM PUBLIC';
   END LOOP;
+  -- The rest is for grants.sql.
   EXECUTE 'GRANT USAGE ON SCHEMA pgevents TO ' || pg_catalog.quote_ident(current_user);
-  EXECUTE 'GRANT SELECT ON pgevents.log, pgevents.installation, pgevents.retention, pgevents.emptied TO ' || pg_catalog.quote_ident(current_user);
-  -- CREATE TRIGGER asks for it. The function refuses to run outside a trigger.
-  EXECUTE 'GRANT EXECUTE ON FUNCTION pgevents.capture_v1(), pgevents.key_columns_v1(oid), pgevents.prune_v1() TO '
+  EXECUTE 'GRANT SELECT ON pgevents.log TO ' || pg_catalog.quote_ident(current_user);
+  EXECUTE 'GRANT EXECUTE ON FUNCTION pgevents.make_capture_v1(oid, text, text, text, text, text) TO '
     || pg_catalog.quote_ident(current_user);
 END
 $pgevents$

@@ -11,6 +11,7 @@ DECLARE
   counts bigint[];
   leaf text;
   last xid8;
+  newest timestamptz;
 BEGIN
   -- Each statement below must see what was committed before the lock: a snapshot that is older than the slot's last
   -- row would record too small an xid, and a cursor would lose changes silently.
@@ -31,14 +32,19 @@ BEGIN
     BEGIN
       -- A writer that is still open in an old slot holds a lock on it, and so keeps its rows.
       EXECUTE 'LOCK TABLE ' || leaf || ' IN ACCESS EXCLUSIVE MODE NOWAIT';
-      -- Asked again, now that nothing moves any more: the clock went on, perhaps the length of a slot changed.
-      emptied := slot = ANY (pgevents.due_now_v1(counts));
+      -- Xids that are yet to come are of another cluster: rows and records of theirs came here in a dump. Taken for
+      -- ours they would be the greatest for ever, and what is emptied from now on missed by nobody.
+      EXECUTE 'SELECT xid, at FROM ' || leaf || ' WHERE xid < pg_snapshot_xmax(pg_current_snapshot())'
+        || ' ORDER BY xid DESC LIMIT 1' INTO last, newest;
+      -- Asked again, now that nothing moves any more: the clock went on, perhaps the length of a slot changed. A row
+      -- from the future tells that the clock went back: what looks old may be the newest.
+      emptied := slot = ANY (pgevents.due_now_v1(counts)) AND coalesce(newest <= clock_timestamp(), true);
       IF emptied THEN
-        EXECUTE 'SELECT xid FROM ' || leaf || ' ORDER BY xid DESC LIMIT 1' INTO last;
         IF last IS NOT NULL THEN
           INSERT INTO pgevents.emptied AS e (slot, max_xid, snapshot) VALUES (prune_v1.slot, last, pg_current_snapshot())
           ON CONFLICT ON CONSTRAINT emptied_pkey DO UPDATE SET at = excluded.at, snapshot = excluded.snapshot,
-            max_xid = CASE WHEN e.max_xid > excluded.max_xid THEN e.max_xid ELSE excluded.max_xid END;
+            max_xid = CASE WHEN e.max_xid > excluded.max_xid AND e.max_xid < pg_snapshot_xmax(pg_current_snapshot())
+              THEN e.max_xid ELSE excluded.max_xid END;
         END IF;
         EXECUTE 'TRUNCATE ' || leaf;
       END IF;

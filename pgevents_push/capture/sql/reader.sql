@@ -1,9 +1,7 @@
--- Let one more role read the log, and empty what is due of it.
+-- Let one more role read the log; grants.sql gives it the rest.
 DO $pgevents$
 BEGIN
   EXECUTE 'GRANT USAGE ON SCHEMA pgevents TO ' || pg_catalog.quote_ident({role});
-  EXECUTE 'GRANT SELECT ON pgevents.log, pgevents.installation, pgevents.retention, pgevents.emptied TO '
-    || pg_catalog.quote_ident({role});
-  EXECUTE 'GRANT EXECUTE ON FUNCTION pgevents.prune_v1() TO ' || pg_catalog.quote_ident({role});
+  EXECUTE 'GRANT SELECT ON pgevents.log TO ' || pg_catalog.quote_ident({role});
 END
 $pgevents$

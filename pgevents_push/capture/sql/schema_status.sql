@@ -1,9 +1,11 @@
 -- The hash that is installed, and whether the schema is one that we may build upon.
 SELECT
   pg_catalog.obj_description(n.oid, 'pg_namespace') AS comment,
-  pg_catalog.obj_description(pg_catalog.to_regprocedure('pgevents.capture_v1()'), 'pg_proc') AS function_comment,
+  pg_catalog.obj_description(pg_catalog.to_regprocedure('pgevents.make_capture_v1(oid, text, text, text, text, text)'), 'pg_proc') AS function_comment,
   pg_catalog.to_regclass('pgevents.installation') IS NOT NULL AND pg_catalog.to_regclass('pgevents.retention') IS NOT NULL
-    AND pg_catalog.to_regclass('pgevents.emptied') IS NOT NULL AND {slots} = (
+    AND pg_catalog.to_regclass('pgevents.emptied') IS NOT NULL AND pg_catalog.to_regclass('pgevents.captured') IS NOT NULL
+    AND pg_catalog.to_regclass('pgevents.spent') IS NOT NULL
+    AND {slots} = (
       SELECT pg_catalog.count(*) FROM pg_catalog.pg_inherits WHERE inhparent = pg_catalog.to_regclass('pgevents.log')
     ),
   pg_catalog.pg_get_userbyid(n.nspowner) IN (current_user, 'pgevents_owner')

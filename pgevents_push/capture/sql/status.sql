@@ -1,8 +1,11 @@
 -- What is installed, against what should be: one row for the schema, then one for each table. Takes no lock that
--- anybody waits for. A trigger is compared with its function, events and arguments as the catalog has them.
-WITH wanted (schema_name, table_name) AS (
+-- anybody waits for. A trigger is compared with its function, events and arguments as the catalog has them, and its
+-- function's comment with the table's columns. One of a newer version is left alone.
+-- Triggers for each statement are refused where they would miss changes, tell of others, or tell them in another order.
+WITH wanted (schema_name, table_name, function_name, mode) AS (
   SELECT * FROM ROWS FROM (
-    pg_catalog.unnest(ARRAY[{schemas}]::text[]), pg_catalog.unnest(ARRAY[{tables}]::text[])
+    pg_catalog.unnest(ARRAY[{schemas}]::text[]), pg_catalog.unnest(ARRAY[{tables}]::text[]),
+    pg_catalog.unnest(ARRAY[{functions}]::text[]), pg_catalog.unnest(ARRAY[{modes}]::text[])
   )
 ), found AS (
   SELECT w.*, c.oid, c.relkind, c.relpersistence, c.relispartition,
@@ -14,31 +17,62 @@ WITH wanted (schema_name, table_name) AS (
         CROSS JOIN LATERAL pg_catalog.unnest(i.indkey::int2[]) WITH ORDINALITY AS k (attnum, place)
         JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
         WHERE i.indrelid = c.oid AND i.indisprimary AND k.place <= i.indnkeyatts
-      ), ''::bytea) AS arguments
+      ), ''::bytea) AS arguments,
+    {shape} AS shape
   FROM wanted w
   CROSS JOIN (SELECT pg_catalog.getdatabaseencoding() AS name) e
   LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = w.schema_name
   LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = w.table_name
     AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
 ), ours AS (
-  SELECT t.tgrelid, t.tgname, t.tgtype, t.tgargs, t.tgenabled, t.tgparentid, p.proname
+  SELECT t.tgrelid, t.tgname, t.tgtype, t.tgargs, t.tgenabled, t.tgparentid, p.proname,
+    pg_catalog.obj_description(p.oid, 'pg_proc') AS made_for,
+    pg_catalog.substring(p.proname, '^capture_v([0-9]+)_')::int > {version} AS is_newer
   FROM pg_catalog.pg_trigger t
   JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
   JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
-  WHERE n.nspname = 'pgevents' AND t.tgname IN ('!pgevents_row', '!pgevents_truncate')
+  WHERE n.nspname = 'pgevents' AND pg_catalog.starts_with(t.tgname, '!pgevents_')
+), judged AS (
+  SELECT f.*, CASE
+    WHEN f.mode = 'key' AND NOT EXISTS (SELECT FROM pg_catalog.pg_index WHERE indrelid = f.oid AND indisprimary)
+      THEN 'it has no primary key, which is all that capture="key" writes down: add one'
+    WHEN f.mode <> 'statement' THEN NULL
+    WHEN f.relkind = 'p' THEN 'it is partitioned, and writes to a partition would be missed: ' || cure
+    WHEN f.relispartition THEN 'it is a partition, and writes through its parent would be missed: ' || cure
+    WHEN EXISTS (SELECT FROM pg_catalog.pg_inherits WHERE inhrelid = f.oid)
+      THEN 'it inherits from a table, and writes through that one would be missed: ' || cure
+    WHEN EXISTS (SELECT FROM pg_catalog.pg_inherits WHERE inhparent = f.oid)
+      THEN 'others inherit from it, whose rows would be taken for its own: ' || cure
+    WHEN EXISTS (SELECT FROM pg_catalog.pg_subscription_rel WHERE srrelid = f.oid)
+      THEN 'a subscription writes it, which fires triggers for each row only: ' || cure
+    -- PostgreSQL has room for 1,664 in a list, and of an UPDATE each is there three times.
+    WHEN (SELECT pg_catalog.count(*) FROM pg_catalog.pg_attribute WHERE attrelid = f.oid AND attnum > 0 AND NOT attisdropped) > 500
+      THEN 'it has more than 500 columns, too many for one statement that compares old and new rows: ' || cure
+    ELSE 'its own trigger ' || (
+      SELECT pg_catalog.quote_ident(pg_catalog.min(t.tgname)) FROM pg_catalog.pg_trigger t
+      WHERE t.tgrelid = f.oid AND NOT t.tgisinternal AND t.tgtype & 3 = 1 AND t.tgenabled <> 'D'
+        AND NOT pg_catalog.starts_with(t.tgname, '!pgevents_')
+    ) || ' runs after each row, and what it writes would come before the change that it follows: ' || cure
+  END AS unfit
+  FROM found f, (SELECT 'declare it without capture="statement"' AS cure) AS c
 )
 SELECT f.schema_name, f.table_name,
   CASE
     WHEN f.oid IS NULL THEN 'absent'
     WHEN f.relkind NOT IN ('r', 'p') OR f.relpersistence = 't' THEN 'refused'
     WHEN f.schema_name IN ('pgevents', 'pg_catalog', 'information_schema', 'pg_toast') THEN 'refused'
-    WHEN EXISTS (SELECT FROM ours WHERE tgrelid = f.oid AND tgparentid <> 0) THEN 'refused'
+    WHEN EXISTS (SELECT FROM ours WHERE tgrelid = f.oid AND tgparentid <> 0) OR f.unfit IS NOT NULL THEN 'refused'
     WHEN NOT EXISTS (SELECT FROM ours WHERE tgrelid = f.oid) THEN 'missing'
     WHEN (
-      -- 29: after, for each row, insert + update + delete; 32: after, for each statement, truncate
-      SELECT pg_catalog.count(*) FROM ours WHERE tgrelid = f.oid AND proname = 'capture_v1' AND tgargs = f.arguments
-        AND (tgname, tgtype) IN (('!pgevents_row', 29), ('!pgevents_truncate', 32))
-    ) < 2 THEN 'outdated'
+      SELECT pg_catalog.count(*) FROM ours o JOIN {triggers} ON o.tgname = triggers.name AND o.tgtype = triggers.type
+      WHERE o.tgrelid = f.oid AND triggers.mode = f.mode AND (
+        o.is_newer OR o.tgargs = f.arguments AND (
+          o.proname = triggers.function OR triggers.function IS NULL AND o.proname = f.function_name AND o.made_for = f.shape
+        )
+      )
+    ) < greatest(
+      (SELECT pg_catalog.count(*) FROM {triggers} WHERE mode = f.mode), (SELECT pg_catalog.count(*) FROM ours WHERE tgrelid = f.oid)
+    ) THEN 'outdated'
     WHEN EXISTS (SELECT FROM ours WHERE tgrelid = f.oid AND tgenabled IN ('D', 'R')) THEN 'disabled'
     ELSE 'current'
   END AS word,
@@ -50,12 +84,13 @@ SELECT f.schema_name, f.table_name,
     WHEN EXISTS (SELECT FROM ours WHERE tgrelid = f.oid AND tgparentid <> 0)
       THEN 'it is a partition whose parent is captured: its events carry the name of the parent'
     WHEN f.schema_name IN ('pgevents', 'pg_catalog', 'information_schema', 'pg_toast') THEN 'it is a system table'
+    ELSE f.unfit
   END AS reason
-FROM found f
+FROM judged f
 UNION ALL
 SELECT n.nspname, c.relname, 'orphan', NULL
 FROM ours
 JOIN pg_catalog.pg_class c ON c.oid = ours.tgrelid
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE ours.tgparentid = 0 AND ours.tgname = '!pgevents_row'
+WHERE ours.tgparentid = 0 AND ours.tgname IN ('!pgevents_row', '!pgevents_insert')
   AND (n.nspname::text, c.relname::text) NOT IN (SELECT schema_name, table_name FROM wanted)

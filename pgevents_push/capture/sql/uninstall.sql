@@ -3,6 +3,7 @@
 DO $pgevents$
 DECLARE
   drop_statement text;
+  ours text;
 BEGIN
   FOR drop_statement IN
     SELECT 'DROP TRIGGER ' || pg_catalog.quote_ident(t.tgname) || ' ON ' || t.tgrelid::pg_catalog.regclass::text
@@ -13,11 +14,26 @@ BEGIN
   LOOP
     EXECUTE drop_statement;
   END LOOP;
-  DROP FUNCTION IF EXISTS pgevents.capture_v1(), pgevents.ring_v1(), pgevents.pk_v1(json, text[]),
-    pgevents.columns_query_v1(oid, text[], boolean), pgevents.key_query_v1(text, text[]), pgevents.key_columns_v1(oid);
+  FOR ours IN
+    SELECT p.oid::pg_catalog.regprocedure::text
+    FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+    WHERE n.nspname = 'pgevents' AND pg_catalog.starts_with(p.proname, 'capture_v') AND p.prorettype = 'trigger'::pg_catalog.regtype
+  LOOP
+    EXECUTE 'DROP FUNCTION ' || ours;
+  END LOOP;
+  DROP FUNCTION IF EXISTS pgevents.ring_v1(), pgevents.pk_v1(json, text[]), pgevents.max_row_bytes_v1(),
+    pgevents.carefully_v1(text, oid, text[], anyelement, anyelement), pgevents.columns_query_v1(oid, text[], boolean),
+    pgevents.capture_source_v1(oid, text, text), pgevents.settings_v1(oid), pgevents.key_query_v1(text, text[]),
+    pgevents.key_query_v1(text, text[], oid), pgevents.row_query_v1(text, text, text, oid), pgevents.spelled_v1(text, text),
+    pgevents.as_made_v1(text, text, oid),
+    pgevents.key_columns_v1(oid), pgevents.captured_columns_v1(oid), pgevents.statement_source_v1(oid, text, text),
+    pgevents.statement_query_v1(oid, text, text, text), pgevents.key_source_v1(oid, text, text), pgevents.long_json_v1(anyelement),
+    pgevents.opened_v1(), pgevents.spell_v1(text[]), pgevents.mixed_v1(oid, text, text, text, integer, bigint), pgevents.make_capture_v1(oid, text, text, text, text, text), pgevents.tidy_v1();
   DROP FUNCTION IF EXISTS pgevents.prune_v1(), pgevents.due_now_v1(bigint[]), pgevents.slot_rows_v1(integer),
     pgevents.due_v1(double precision, double precision, double precision, double precision, bigint, bigint[]);
-  DROP TABLE IF EXISTS pgevents.log, pgevents.installation, pgevents.retention, pgevents.emptied;
+  DROP FUNCTION IF EXISTS pgevents.begin_v1(text, text), pgevents.revoke_v1(text), pgevents.spend_v1(text);
+  DROP TABLE IF EXISTS pgevents.log, pgevents.installation, pgevents.retention, pgevents.emptied, pgevents.captured,
+    pgevents.spent;
   DROP SCHEMA IF EXISTS pgevents;
   IF EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'pgevents_owner') THEN
     BEGIN

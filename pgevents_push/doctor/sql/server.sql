@@ -17,5 +17,5 @@ SELECT
 FROM (SELECT 1) AS one
 LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = 'pgevents'
 LEFT JOIN pg_catalog.pg_class l ON l.relnamespace = n.oid AND l.relname = 'log' AND l.relkind IN ('r', 'p')
-LEFT JOIN pg_catalog.pg_proc p ON p.pronamespace = n.oid AND p.proname = 'capture_v1' AND p.pronargs = 0
+LEFT JOIN pg_catalog.pg_proc p ON p.pronamespace = n.oid AND p.proname = 'make_capture_v1'
 LEFT JOIN pg_catalog.pg_roles o ON o.oid = p.proowner

@@ -1,0 +1,85 @@
+"""What reads hostile text without a server: only documented errors, and less than a millisecond of CPU each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from pgevents_push.cursor import Cursor
+from pgevents_push.errors import CursorError, RequestError, TargetError
+from pgevents_push.event import CHANGE_TYPES, TableName
+from pgevents_push.hub.filters import parse_filters
+from pgevents_push.transports.request import TableRequest, parse_snapshot, parse_stream
+from pgevents_push.transports.ticket import Tickets
+from pgevents_push.transports.ws_flood import FrameCounter
+from pgevents_push.transports.ws_protocol import parse
+from tests.fixtures.views import COLUMNS
+from tests.security.fuzz_inputs import KEY, PURPOSE, Inputs
+
+TICKETS = Tickets([KEY], PURPOSE, "public", 32)
+MOST_SECONDS = 0.001
+Try = Callable[[], object]
+
+
+@dataclass
+class Cost:
+    """What one parser took, in seconds of CPU."""
+
+    taken: list[float] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        ordered = sorted(self.taken)
+        median, most = ordered[len(ordered) // 2] * 1e6, ordered[-1] * 1e6
+        return f"{len(ordered)} inputs, {median:.0f} us in the middle, {most:.0f} us at most"
+
+
+def _tries(inputs: Inputs) -> dict[str, Try]:
+    """One input for each parser."""
+    query, text, data = inputs.query(), inputs.value("lastEventId"), inputs.frame()
+    filter_ = inputs.value("filter")
+    asked = TableRequest(inputs.value("table"), frozenset(CHANGE_TYPES), None)
+    table, message, ticket = inputs.value("table"), inputs.message(), inputs.value("ticket")
+    return {
+        "query": lambda: parse_stream(query, text, 32),
+        "snapshot": lambda: parse_snapshot(query),
+        "cursor": lambda: Cursor.parse(text),
+        "table": lambda: TableName.parse(table),
+        "filter": lambda: parse_filters([filter_], COLUMNS),
+        "message": lambda: parse(message),
+        "frames": lambda: FrameCounter().feed(data),
+        "ticket": lambda: TICKETS.read(ticket).check(asked),
+    }
+
+
+def fuzz_parsers(seed: int, seconds: float) -> dict[str, Cost]:
+    """Feed the parsers for so long; each one's cost and problems."""
+    inputs, costs = Inputs(seed), dict[str, Cost]()
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        for name, attempt in _tries(inputs).items():
+            _measure(costs.setdefault(name, Cost()), name, attempt)
+    return costs
+
+
+def _measure(cost: Cost, name: str, attempt: Try) -> None:
+    try:
+        taken = _cpu(attempt)
+    except Exception as error:  # none is documented that gets as far as this
+        cost.problems.append(f"{name}: {type(error).__name__}: {error!r:.200}")
+        return
+    if taken > MOST_SECONDS:  # perhaps the garbage collector came along: a slow input is slow each time
+        taken = min(taken, *(_cpu(attempt) for _ in range(4)))
+    cost.taken.append(taken)
+    if taken > MOST_SECONDS:
+        cost.problems.append(f"{name}: {taken * 1000:.1f} ms")
+
+
+def _cpu(attempt: Try) -> float:
+    began = time.thread_time()
+    try:
+        attempt()
+    except (RequestError, CursorError, TargetError):
+        pass  # what it is documented to say
+    return time.thread_time() - began

@@ -1,0 +1,27 @@
+"""A minute of hostile inputs: only documented answers, no exception that nobody caught, nobody else served late.
+
+PGEVENTS_FUZZ_SECONDS makes it longer, PGEVENTS_FUZZ_SEED replays a run; `make fuzz` runs ten minutes.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+
+import pytest
+
+from tests.fixtures.postgres import Database
+from tests.security.fuzz import fuzz
+
+SECONDS = float(os.environ.get("PGEVENTS_FUZZ_SECONDS") or 60)
+SEED = int(os.environ.get("PGEVENTS_FUZZ_SEED") or random.SystemRandom().randrange(10**6))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(SECONDS + 90)
+def test_only_documented_answers(database: Database) -> None:
+    report = fuzz(database, SEED, SECONDS)
+    print(report)
+    assert not report.problems, str(report)
+    assert sum(report.answers.values()) > 10 * SECONDS
+    assert report.each < 0.005
