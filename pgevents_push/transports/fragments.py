@@ -114,7 +114,7 @@ class FragmentEncoder:
         """Make the frames of rows of a snapshot: the page's element is emptied, then each row is put in as a new one.
         Instead of those that cannot be shown there is one gap."""
         make = _OOB if self.markup == "html" else _TURBO
-        frames = [make["truncate"](self, {})] if chunk.first else []
+        frames = [_shown(make["truncate"](self, {}))] if chunk.first else []
         gap: GapReason | None = None
         for row in decode(f"[{rows_text(chunk)}]"):
             waiting.sleep(0)  # a template takes a fraction of a millisecond, but there are hundreds of rows
@@ -122,13 +122,12 @@ class FragmentEncoder:
                 gap = gap or "overflow"
                 continue
             try:
-                frames.append(make["insert"](self, _as_insert(row, chunk.table)))
-            except Exception:  # whatever a template may raise
+                frames.append(_shown(make["insert"](self, _as_insert(row, chunk.table))))
+            except Exception:  # whatever a template may raise, or half a surrogate pair, which a json column may hold
                 if gap != "failed":
                     log.exception("a row of %s: the template %s failed", chunk.table, self.fragment.template)
                 gap = "failed"
-        shown = b"".join(sse_format.frame(html, cursor=UNFINISHED) for html in frames)
-        return shown + (sse_format.gap(Gap(gap, UNFINISHED)) if gap else b"")
+        return b"".join(frames) + (sse_format.gap(Gap(gap, UNFINISHED)) if gap else b"")
 
     def render(self, change: dict[str, Any]) -> Element:
         """Render the partial.
@@ -152,6 +151,10 @@ class FragmentEncoder:
         """Turbo names one element by its id, several by a selector."""
         target = self.fragment.target
         return f'target="{target[1:]}"' if _ONE_ID.fullmatch(target) else f'targets="{escape(target)}"'
+
+
+def _shown(html: str) -> bytes:
+    return sse_format.frame(html, cursor=UNFINISHED)
 
 
 def _as_insert(row: dict[str, Any], table: TableName) -> dict[str, Any]:

@@ -235,3 +235,12 @@ def test_rows_that_cannot_be_shown_are_one_gap(
     assert events == [("gap", f'{{"reason":"{reason}"}}', "snapshot")]
     assert caplog.text.count("Traceback") == (reason == "failed")
     assert "lamp" not in caplog.text
+
+
+def test_half_a_surrogate_pair_in_a_row_keeps_no_other_row_from_being_shown(caplog: pytest.LogCaptureFixture) -> None:
+    half = r'{"pk":{"id":1},"row":{"id":1,"item":"\ud800"}}'  # a column of type json may hold that
+    first, second, gap = EventSource().feed(encoder().rows(rows(LAMP, half, LAMP, first=False))).events
+    assert first == second
+    assert "&lt;lamp&gt;" in first[1]
+    assert gap == ("gap", '{"reason":"failed"}', "snapshot")
+    assert caplog.text.count("Traceback") == 1
