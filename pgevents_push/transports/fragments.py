@@ -34,6 +34,10 @@ Markup = Literal["html", "turbo"]
 # What an element of a list has to stand in, to be parsed as itself.
 _PARENTS = {"li": "ul", "tr": "tbody", "td": "tr", "th": "tr", "option": "select", "dt": "dl", "dd": "dl"}
 _TURBO_ACTIONS: dict[Position, str] = {"beforeend": "append", "afterbegin": "prepend"}
+_UNESCAPED = (
+    "fragment(%s): Flask does not escape what is in %s, so that whoever can write a row can put markup into pages. "
+    "A name that ends with .html is escaped."
+)
 _ONE_ID = re.compile(r"#[A-Za-z][\w-]*")
 
 
@@ -162,6 +166,12 @@ def _as_insert(row: dict[str, Any], table: TableName) -> dict[str, Any]:
     return {"type": "insert", "schema": table.schema, "table": table.name, "old": None, "changed": [], **row}
 
 
+def _escapes(app: Flask, template: str) -> bool:
+    """Whether Jinja escapes what a template shows. Flask tells by the name's end, and `.jinja` is none that it knows."""
+    chosen = app.jinja_options.get("autoescape", app.select_jinja_autoescape)
+    return bool(chosen(template) if callable(chosen) else chosen)
+
+
 class Fragments:
     """The fragments of one app.
 
@@ -171,6 +181,9 @@ class Fragments:
     def __init__(self, app: Flask, declared: Iterable[Fragment]) -> None:
         self._app = app
         self._declared = {fragment.table: fragment for fragment in declared}
+        for fragment in self._declared.values():
+            if not _escapes(app, fragment.template):
+                log.warning(_UNESCAPED, fragment.table, fragment.template)
 
     def encoder(self, markup: Markup, table: TableName, identity: str | None) -> FragmentEncoder:
         """Return what makes the frames of a table.

@@ -198,6 +198,24 @@ def test_mistakes_are_said_at_once() -> None:
         events.fragment("public.orders", template="y.html", target="#y")
 
 
+@pytest.mark.parametrize(
+    ("template", "options", "told"),
+    [
+        ("_order.html", {}, False),
+        ("_order.jinja", {}, True),
+        ("_order.jinja", {"autoescape": True}, False),
+        ("_order.html", {"autoescape": False}, True),
+    ],
+)
+def test_a_template_that_is_not_escaped_is_told(
+    template: str, options: dict[str, Any], told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    shop = Flask("shop")
+    shop.jinja_options = options
+    Fragments(shop, [Fragment(ORDERS, template, "#orders", "beforeend", None)])
+    assert caplog.text.count(f"Flask does not escape what is in {template}") == told
+
+
 # --- Rows of a snapshot
 
 
