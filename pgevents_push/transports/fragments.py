@@ -167,7 +167,7 @@ def _as_insert(row: dict[str, Any], table: TableName) -> dict[str, Any]:
 
 
 def _escapes(app: Flask, template: str) -> bool:
-    """Whether Jinja escapes what a template shows. Flask tells by the name's end, and `.jinja` is none that it knows."""
+    """Whether Jinja escapes what a template shows. Flask tells by the name's end, and knows no `.jinja`."""
     chosen = app.jinja_options.get("autoescape", app.select_jinja_autoescape)
     return bool(chosen(template) if callable(chosen) else chosen)
 
