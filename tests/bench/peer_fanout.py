@@ -57,10 +57,12 @@ def _warm_up(peer: Peer, load: Load) -> None:
     deadline = time.monotonic() + 30
     while load.fewest == 0:
         assert time.monotonic() < deadline
+        peer.hang_up()
         peer.publish(_event())
         before = ""
         while before != (before := load.ask("frames")):  # some are still getting it
             time.sleep(1.0)
+    peer.hang_up()
 
 
 def _event() -> str:

@@ -50,8 +50,12 @@ class Peer:
         answer.read()
         assert answer.status < 300, answer.status
 
-    def close(self) -> None:
+    def hang_up(self) -> None:
+        """The next one to publish comes by a new connection: servers end those that say nothing for some seconds."""
         self._connection.close()
+
+    def close(self) -> None:
+        self.hang_up()
         for process in self._all():
             process.kill()
 
@@ -134,8 +138,7 @@ def _flask_sse(stack: ExitStack, port: int) -> list[str]:
 
 
 def _uvicorn(*app: str) -> Start:
-    # The one who publishes says nothing while a thousand clients come.
-    options = ["--backlog", "4096", "--log-level", "warning", "--timeout-keep-alive", "600"]
+    options = ["--backlog", "4096", "--log-level", "warning"]
     return lambda stack, port: python("-m", "uvicorn", "--port", str(port), *options, *app)
 
 
