@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pgevents_push.cursor import Cursor, Snapshot
 from pgevents_push.event import ChangeEvent, Shape, Shapes, TableName
 from pgevents_push.hub.audience import Audience
+from pgevents_push.hub.copies import Copies
 from pgevents_push.hub.history import History, between
 from pgevents_push.hub.pending import NOBODY, Judge, Pending, look
 from pgevents_push.hub.sight import Sight
@@ -37,7 +38,7 @@ class Hub:
     def __init__(
         self, history_bytes: int = 0, on_reshape: OnReshape = lambda table, shape: None, judge: Judge = NOBODY
     ) -> None:
-        self._history = History(history_bytes) if history_bytes else None
+        self._history, self.copies = History(history_bytes) if history_bytes else None, Copies(history_bytes // 4)
         self._lock = threading.RLock()  # gevent lets others run in each `notify` of a Condition over a plain lock
         self._live = threading.Condition(self._lock)
         self._cursor: str | None = None
@@ -191,9 +192,9 @@ class Hub:
         """Return the first changes between a cursor and a later snapshot, at most `most`; None when memory does not
         reach back."""
         with self._lock:
-            pieces = self._history.after(since) if self._history is not None else None
+            missed = self._history.after(since) if self._history is not None else None
         # Behind the lock: a thousand clients that come back at once would keep `publish` waiting for seconds.
-        return None if pieces is None else between(pieces, since, until, most)
+        return None if missed is None else between(missed, since, until, most)
 
     def hand_over(self, view: View, old: Subscription, new: Subscription) -> None:
         """Let a view go on in another mailbox, with what waits in the old one, which is forgotten."""
