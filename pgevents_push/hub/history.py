@@ -30,23 +30,6 @@ class Piece:
         return Cursor.parse(self.cursor).reached
 
 
-# What was put together for one client, by where it was, where its part ends, and how much it wanted.
-Stamped = dict[tuple[Cursor, Snapshot, int], list[ChangeEvent]]
-# So many are known: a crowd that was cut off together was at one place, or at a few.
-PLACES = 4
-
-
-@dataclass(frozen=True)
-class Missed:
-    """The pieces that may hold what a client missed.
-
-    :param stamped: what was put together of this history for others: the same objects for all that were at one place.
-    """
-
-    pieces: Sequence[Piece]
-    stamped: Stamped
-
-
 class History:
     """All changes since some snapshot, bounded in bytes; the oldest go first.
 
@@ -58,12 +41,10 @@ class History:
         self._pieces: deque[Piece] = deque()
         self._size = 0
         self._start: Piece | None = None  # an end: of what was forgotten last
-        self._stamped: Stamped = {}
 
     def begin(self, cursor: str) -> None:
         """Begin anew: what was before this position is not known; nor, in the middle of a batch, the whole of that."""
         self._pieces.clear()
-        self._stamped = {}
         self._size, self._start = 0, Piece(cursor, (), 0)
 
     def keep(self, events: Sequence[ChangeEvent], cursor: str) -> None:
@@ -77,20 +58,19 @@ class History:
             self._size -= dropped.size
             self._start = Piece(dropped.cursor, (), 0)  # its whole batch: the other pieces are not asked for any more
 
-    def after(self, since: Cursor) -> Missed | None:
-        """Return what may have come after a cursor, of whatever process; quick. None: memory does not reach back
-        so far.
+    def after(self, since: Cursor) -> list[Piece] | None:
+        """Return the pieces that may hold what came after a cursor, of whatever process; quick. None: memory does
+        not reach back so far.
 
         It does when nothing that is visible in `_start` is invisible in the cursor: then whatever the cursor
         does not know came after `_start`, and is here.
         """
         if self._start is None or not since.snapshot.covers(self._start.until):
             return None
-        pieces = islice(self._pieces, _covered(since.snapshot, self._pieces), None)
-        return Missed(list(pieces), self._stamped)
+        return list(islice(self._pieces, _covered(since.snapshot, self._pieces), None))
 
 
-def between(missed: Missed, since: Cursor, until: Snapshot, most: int) -> list[ChangeEvent] | None:
+def between(pieces: Sequence[Piece], since: Cursor, until: Snapshot, most: int) -> list[ChangeEvent] | None:
     """Return the first changes after a cursor that a later snapshot shows, at most `most`, in causal order, each with a
     cursor to go on from. None: the cursor's own event is not here.
 
@@ -98,15 +78,14 @@ def between(missed: Missed, since: Cursor, until: Snapshot, most: int) -> list[C
     there on it is where the listener was, and so are the cursors that the listener gave. To put together all of them
     for each page took 160 ms a page of 10,000 missed changes, in which nothing else went on in this process.
 
-    :param missed: what History.after() returned for the cursor.
+    :param pieces: what History.after() returned for the cursor.
     """
-    pieces = missed.pieces
     found, later = _behind_own(pieces, since)
     if found is None:
         end = next((piece.until for piece in pieces if piece.until.covers(since.reached)), until)
         end = end if until.covers(end) else until
         own = _covered(end, pieces)
-        found, later = _once(missed.stamped, end, pieces[:own], since, most), pieces[own:]
+        found, later = _until(end, pieces[:own], since, most), pieces[own:]
     if found is None:
         return None
     for piece in later[: _covered(until, later)]:
@@ -131,18 +110,6 @@ def _behind_own(pieces: Sequence[Piece], since: Cursor) -> tuple[list[ChangeEven
         if place is not None:
             return list(piece.events[place:]), pieces[at:]
     return None, ()
-
-
-def _once(known: Stamped, end: Snapshot, pieces: Sequence[Piece], since: Cursor, most: int) -> list[ChangeEvent] | None:
-    """The same as `_until`, but for the first of a crowd only."""
-    place = (since, end, most)
-    if (found := known.get(place)) is None:
-        if (found := _until(end, pieces, since, most)) is None:
-            return None
-        if len(known) >= PLACES:
-            known.clear()
-        known[place] = found
-    return list(found)
 
 
 def _until(end: Snapshot, pieces: Iterable[Piece], since: Cursor, most: int) -> list[ChangeEvent] | None:

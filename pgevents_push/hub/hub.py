@@ -192,9 +192,9 @@ class Hub:
         """Return the first changes between a cursor and a later snapshot, at most `most`; None when memory does not
         reach back."""
         with self._lock:
-            missed = self._history.after(since) if self._history is not None else None
+            pieces = self._history.after(since) if self._history is not None else None
         # Behind the lock: a thousand clients that come back at once would keep `publish` waiting for seconds.
-        return None if missed is None else between(missed, since, until, most)
+        return None if pieces is None else between(pieces, since, until, most)
 
     def hand_over(self, view: View, old: Subscription, new: Subscription) -> None:
         """Let a view go on in another mailbox, with what waits in the old one, which is forgotten."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from typing import cast
 
 from pgevents_push import waiting
 from pgevents_push.cursor import Cursor, Snapshot
@@ -76,8 +75,6 @@ def read_on(
         if not fits(page, views):
             return [], None
         found = _look_at(page, views, hub)
-    if all(view.persona is None for view in views):
-        return cast("list[bytes]", found), page.cursor
     if pending := [frame for frame in found if isinstance(frame, Pending)]:
         hub.judge.answer(pending)
     shown = (frame.frame if isinstance(frame, Pending) else frame for frame in found)
@@ -88,22 +85,20 @@ def _look_at(page: Page, views: Iterable[View], hub: Hub) -> list[bytes | Pendin
     by_table: dict[tuple[str, str], list[tuple[View, dict[int, Copy]]]] = {}
     for view in views:
         by_table.setdefault(view.table, []).append((view, hub.copies.of(view)))
-    found: list[bytes | Pending] = []
+    found: list[bytes | Pending | None] = []
     effort = 0.0
     for event in page.events:
         for view, copies in by_table.get((event.schema, event.table), ()):
             if (copy := copies.get(id(event))) is not None:
-                frame: bytes | Pending | None = copy[1]
+                found.append(copy[1])
             else:
-                frame = _made(event, view, hub, page.is_remembered)
+                found.append(_made(event, view, hub, page.is_remembered))
                 effort += 1.0
-            if frame is not None:
-                found.append(frame)
         effort += PASSING
         if effort >= AT_ONCE:
             effort = 0.0
             waiting.sleep(0)
-    return found
+    return [frame for frame in found if frame is not None]
 
 
 def _made(event: ChangeEvent, view: View, hub: Hub, is_remembered: bool) -> bytes | Pending | None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pgevents_push.cursor import Cursor, Snapshot
 from pgevents_push.event import ChangeEvent
-from pgevents_push.hub.history import PLACES, History, between
+from pgevents_push.hub.history import History, between
 
 EPOCH = "abcd"
 
@@ -98,34 +98,6 @@ def test_few_of_the_pieces_are_asked_where_they_end(monkeypatch: pytest.MonkeyPa
     assert len(asked) < 60
 
 
-def test_of_a_crowd_that_was_at_one_place_all_get_the_same_objects() -> None:
-    """Also of a batch that has to be put together for that place: so what is made of them is made once."""
-    history, batch = History(10**9), Snapshot(30, 30)
-    history.begin(f"{EPOCH}~10:10:")
-    inside = [Cursor(EPOCH, Snapshot(10, 10), batch, xid) for xid in range(10, 29)]
-    history.keep([event(cursor.last_id, cursor.last_id, cursor) for cursor in inside], str(inside[-1]))
-    history.keep([event(29, 29, Cursor(EPOCH, batch))], str(Cursor(EPOCH, batch)))
-    history.keep([event(30, 30, Cursor(EPOCH, Snapshot(31, 31)))], f"{EPOCH}~31:31:")
-    since, later = Cursor(EPOCH, Snapshot(12, 12)), Snapshot(31, 31)  # another process's
-    wanted = [(batch, 3), (batch, 99), (later, 99), (batch, 99)]
-    answers = [remembered(history, since, until, most) or [] for until, most in wanted]
-    assert [[int(e.id) for e in each] for each in answers] == [
-        [12, 13, 14], [*range(12, 30)], [*range(12, 31)], [*range(12, 30)]
-    ]  # fmt: skip
-    assert [*map(id, answers[1])] == [*map(id, answers[2][:-1])] == [*map(id, answers[3])]
-    for xid in range(10, 29):
-        remembered(history, Cursor(EPOCH, Snapshot(xid, xid)), batch)
-    missed = history.after(since)
-    assert missed is not None
-    assert 0 < len(missed.stamped) <= PLACES
-    remembered(history, since, batch)
-    history.begin(f"{EPOCH}~10:10:")  # PostgreSQL lost its last seconds: the same positions, other changes
-    history.keep([event(13, 77, Cursor(EPOCH, batch))], str(Cursor(EPOCH, batch)))
-    anew = remembered(history, since, batch)
-    assert anew is not None
-    assert [int(e.id) for e in anew] == [77]
-
-
 def pieces(batch: list[tuple[int, int]], chance: random.Random) -> Iterator[list[tuple[int, int]]]:
     while batch:
         size = chance.randint(1, len(batch))
@@ -169,8 +141,8 @@ def test_memory_gives_what_the_log_would(seed: int, max_bytes: int) -> None:
 
 
 def remembered(history: History, since: Cursor, until: Snapshot, most: int = 10**9) -> list[ChangeEvent] | None:
-    missed = history.after(since)
-    return None if missed is None else between(missed, since, until, most)
+    pieces = history.after(since)
+    return None if pieces is None else between(pieces, since, until, most)
 
 
 def page_by_page(history: History, since: Cursor, until: Snapshot, most: int) -> list[str]:
