@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
-from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from pgevents_push.testing import wait_until
 from tests.fixtures.servers import ServerName
-from tests.fixtures.worlds import CASES, HEARTBEAT, MARK, World, names_of, world_of
+from tests.fixtures.worlds import CASES, MARK, World, check_beats, names_of, world_of
 from tests.fixtures.ws_client import StrictClient, TalkingClient, client_frame
+
+# Of its readers a writer may be so many rows ahead: two subscriptions to them are 60 kB of the 300 kB that may wait.
+AHEAD = 100
 
 
 @pytest.fixture(scope="module", params=CASES, ids=names_of)
@@ -70,8 +73,13 @@ def test_who_subscribes_and_unsubscribes_among_changes_misses_none_and_gets_none
 
     def write() -> None:
         while not stop.is_set():
-            written[0] += 1
-            world.insert(written[0])
+            # There are always changes under way, and never a mailbox full of them: however busy the machine, nobody
+            # is slow.
+            if written[0] - min(last_key(client), last_key(other)) < AHEAD:
+                written[0] += 1
+                world.insert(written[0])
+            else:
+                stop.wait(0.001)
 
     writer = threading.Thread(target=write)
     writer.start()
@@ -99,6 +107,10 @@ def test_who_subscribes_and_unsubscribes_among_changes_misses_none_and_gets_none
     world.until(connections=2, handed_over=2 if world.handed else 0)
 
 
+def last_key(client: TalkingClient) -> int:
+    return next((message["pk"]["id"] for message in reversed(client.told) if message["type"] == "insert"), 0)
+
+
 def test_protocol_pings_and_ours_are_answered_in_silence(world: World) -> None:
     client = world.talk()
     client.live()
@@ -124,13 +136,11 @@ def test_a_message_in_pieces_is_one(world: World) -> None:
 def test_silence_is_broken_by_a_sync_that_can_be_resumed_from(world: World) -> None:
     client = world.talk()
     client.live()
+    began = time.monotonic()
     world.insert(1)
     client.changes(1)
     client.until(lambda: client.kinds[-3:] == ["sync"] * 3)
-    times = client.told_at[-4:]
-    pauses = [b - a for a, b in pairwise(times)]
-    assert max(pauses) < 2 * HEARTBEAT, pauses
-    assert min(pauses) > 0.3 * HEARTBEAT, pauses
+    check_beats(began, client.told_at[-4:])
     back = world.talk()
     assert back.live(since=client.told[-1]["cursor"])["resumed"] is True
     world.insert(2)
