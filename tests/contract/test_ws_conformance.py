@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -11,11 +10,8 @@ import pytest
 
 from pgevents_push.testing import wait_until
 from tests.fixtures.servers import ServerName
-from tests.fixtures.worlds import CASES, MARK, World, check_beats, names_of, world_of
+from tests.fixtures.worlds import CASES, MARK, World, Writing, check_beats, names_of, world_of
 from tests.fixtures.ws_client import StrictClient, TalkingClient, client_frame
-
-# Of its readers a writer may be so many rows ahead: two subscriptions to them are 60 kB of the 300 kB that may wait.
-AHEAD = 100
 
 
 @pytest.fixture(scope="module", params=CASES, ids=names_of)
@@ -68,22 +64,7 @@ def test_who_subscribes_and_unsubscribes_among_changes_misses_none_and_gets_none
     client, other = world.talk(), world.talk()
     client.live()
     other.live()
-    stop = threading.Event()
-    written = [0]
-
-    def write() -> None:
-        while not stop.is_set():
-            # There are always changes under way, and never a mailbox full of them: however busy the machine, nobody
-            # is slow.
-            if written[0] - min(last_key(client), last_key(other)) < AHEAD:
-                written[0] += 1
-                world.insert(written[0])
-            else:
-                stop.wait(0.001)
-
-    writer = threading.Thread(target=write)
-    writer.start()
-    try:
+    with Writing(world.insert) as writing:
         for number in range(30):
             client.live(f"more {number}", table=["orders", "Order Line"][number % 2])
             client.ask()
@@ -94,21 +75,14 @@ def test_who_subscribes_and_unsubscribes_among_changes_misses_none_and_gets_none
             client.ask()
             other.ask()  # which nobody else reads
             assert f"more {number}" not in {m.get("ref") for m in client.told[told:]}
-    finally:
-        stop.set()
-        writer.join()
     for one in (client, other):
-        one.until(lambda one=one: written[0] in one.ids())  # type: ignore[misc]
-        assert one.ids() == list(range(1, written[0] + 1))
+        one.until(lambda one=one: writing.last in one.ids())  # type: ignore[misc]
+        assert one.ids() == list(range(writing.last + 1))
     for number in range(0, 30, 2):
         extra = client.ids(f"more {number}")
         assert extra == list(range(extra[0], extra[0] + len(extra))) if extra else True
     assert client.pongs == [b"beside"] * 30
     world.until(connections=2, handed_over=2 if world.handed else 0)
-
-
-def last_key(client: TalkingClient) -> int:
-    return next((message["pk"]["id"] for message in reversed(client.told) if message["type"] == "insert"), 0)
 
 
 def test_protocol_pings_and_ours_are_answered_in_silence(world: World) -> None:
