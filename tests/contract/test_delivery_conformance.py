@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pgevents_push.testing import wait_until
+from tests.fixtures.patience import wait_until
 from tests.fixtures.raw_stream import RawStream
 from tests.fixtures.servers import ServerName
 from tests.fixtures.worlds import CASES, World, check_beats, names_of, world_of
@@ -128,8 +128,8 @@ def test_a_client_that_leaves_is_noticed_and_leaves_nothing(world: World) -> Non
         for stream in streams:
             stream.close()
         world.until(connections=0, groups=0, handed_over=0)
-    wait_until(lambda: world.left()["fds"] <= before["fds"], 15)
-    wait_until(lambda: world.left()["greenlets"] <= before["greenlets"], 15)
+    wait_until(lambda: world.left()["fds"] <= before["fds"])
+    wait_until(lambda: world.left()["greenlets"] <= before["greenlets"])
 
 
 def test_a_slow_client_is_ended_and_gets_the_rest_when_it_returns(world: World) -> None:
@@ -140,7 +140,7 @@ def test_a_slow_client_is_ended_and_gets_the_rest_when_it_returns(world: World) 
         rows = "SELECT n, repeat('x', 3000) FROM generate_series(%s, %s) AS n"
         world.database.execute(f"INSERT INTO orders (id, status) {rows}", start, start + 49)
         fast.changes(start + 49)
-    wait_until(lambda: world.left()["overflows"] == overflows + 1, 15)
+    wait_until(lambda: world.left()["overflows"] == overflows + 1)
     slow.end()
     assert slow.finished
     assert slow.events[-1].name == "bye"
@@ -163,11 +163,11 @@ def test_hooks_and_middleware_see_an_ordinary_response(world: World) -> None:
     before = len(world.serving.lines())
     stream = world.stream().ready()
     if world.handed:  # it is over, although the stream goes on
-        wait_until(lambda: all(noted().values()), 15)
+        wait_until(lambda: all(noted().values()))
     world.insert(1)
     stream.changes(1)
     stream.close()
-    wait_until(lambda: all(noted().values()), 15)
+    wait_until(lambda: all(noted().values()))
     expected = {"raised": [""], "teardown": [""], "closed": [True]}
     assert noted() == expected if world.handed else noted()["teardown"] == [""]
 
@@ -175,7 +175,7 @@ def test_hooks_and_middleware_see_an_ordinary_response(world: World) -> None:
 def test_the_access_log_has_one_line_with_200(world: World) -> None:
     query = f"table=orders&_={uuid.uuid4().hex}"
     world.stream(query).ready().close()
-    wait_until(lambda: query in world.serving.output(), 10)
+    wait_until(lambda: query in world.serving.output())
     [line] = [line for line in world.serving.output().splitlines() if query in line]
     assert " 200 " in line
     assert "Traceback" not in world.serving.output()

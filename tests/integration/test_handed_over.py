@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from pgevents_push.testing import wait_until
 from tests.fixtures import programs
+from tests.fixtures.patience import wait_until
 from tests.fixtures.postgres import Database
 from tests.fixtures.raw_stream import RawStream
 from tests.fixtures.servers import ROOT, ServerName, Serving, free_port, serving
@@ -42,7 +42,7 @@ def insert(database: Database, *ids: int) -> None:
 
 
 def until_left(server: Serving, **wanted: int) -> None:
-    wait_until(lambda: wanted.items() <= server.get("/left").items(), 15)
+    wait_until(lambda: wanted.items() <= server.get("/left").items())
 
 
 # --- In doubt the server keeps its connection
@@ -153,8 +153,8 @@ def test_a_forked_child_writes_to_nobody(database: Database) -> None:
                 insert(database, number)
                 stream.changes(number)
             assert stream.ids == list(range(1, 31))
-            wait_until(lambda: stream_has_syncs(stream, 3), 10)
-            wait_until(lambda: server.get("/stop")["stopped"] in server.pids, 10)
+            wait_until(lambda: stream_has_syncs(stream, 3))
+            wait_until(lambda: server.get("/stop")["stopped"] in server.pids)
             stream.end()  # although the child has the connection too
             assert stream.finished
         finally:

@@ -15,7 +15,7 @@ from flask import Flask, abort, request
 
 from pgevents_push.cli import pgevents
 from pgevents_push.cursor import Cursor
-from pgevents_push.testing import wait_until
+from tests.fixtures.patience import wait_until
 from tests.fixtures.postgres import Database
 from tests.fixtures.shop import MakeShop, Shop
 from tests.fixtures.web import Site

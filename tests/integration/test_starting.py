@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from pgevents_push.testing import wait_until
+from tests.fixtures.patience import wait_until
 from tests.fixtures.postgres import Database
 from tests.fixtures.web import Stream
 
@@ -108,7 +108,7 @@ class Place:
         return pids
 
     def until_listeners(self, count: int) -> None:
-        wait_until(lambda: self.database.execute(LISTENERS, self.database.name) == [(count,)], 10)
+        wait_until(lambda: self.database.execute(LISTENERS, self.database.name) == [(count,)])
 
     def stream(self) -> Stream:
         deadline = time.monotonic() + SECONDS

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import select
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from pgevents_push.testing import wait_until
+from tests.fixtures.patience import wait_until
 from tests.fixtures.ws_client import StrictClient
 from tests.fixtures.ws_server import SERVERS, ServerName, WsServer, running
-
 
 HEARTBEAT_SECONDS = 30
 

@@ -16,9 +16,9 @@ from flask import Flask, request
 
 from pgevents_push import PGEvents
 from pgevents_push.errors import ConfigurationError
-from pgevents_push.testing import wait_until
 from pgevents_push.transports import ticket as module
 from tests.fixtures.house import House
+from tests.fixtures.patience import wait_until
 from tests.fixtures.servers import Serving
 from tests.fixtures.watch import Watch
 from tests.fixtures.web import Site, Stream

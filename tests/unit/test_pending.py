@@ -13,7 +13,7 @@ from pgevents_push.errors import ConnectionLost
 from pgevents_push.extension import judging
 from pgevents_push.extension.judging import Judging
 from pgevents_push.hub import Hub, Pending, Persona, Sight, Subscription, View, look
-from pgevents_push.testing import wait_until
+from tests.fixtures.patience import wait_until
 from tests.fixtures.views import deleted, inserted, seen, too_large, truncated, updated, view
 
 ANN, BOB = Persona("web", (("app.user", "ann"),)), Persona("web", (("app.user", "bob"),))
@@ -165,7 +165,7 @@ class AnsweredEarly(Pending):
     mailbox: Subscription
 
     def watch(self, watcher: Callable[[], None]) -> None:
-        wait_until(lambda: bool(self.mailbox._awake._cond._waiters), 5)  # type: ignore[attr-defined]
+        wait_until(lambda: bool(self.mailbox._awake._cond._waiters))  # type: ignore[attr-defined]
         self.judge(True, True)
         super().watch(watcher)
 

@@ -11,7 +11,7 @@ import pytest
 from flask import Flask
 
 from pgevents_push.extension import serving
-from pgevents_push.testing import wait_until
+from tests.fixtures.patience import wait_until
 
 
 class Service:

@@ -14,7 +14,7 @@ from pgevents_push.event import CHANGE_TYPES, TableName
 from pgevents_push.extension.snapshots import CHUNK_CHARACTERS, Snapshots, chunks
 from pgevents_push.hub import Chunk, Shipment, View
 from pgevents_push.listener import Connection
-from pgevents_push.testing import wait_until
+from tests.fixtures.patience import wait_until
 
 TABLE = TableName("public", "t")
 VIEW = View(TABLE, frozenset(CHANGE_TYPES), None, None, lambda event, view: None)
