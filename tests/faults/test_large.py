@@ -18,6 +18,8 @@ from tests.faults.soak_writers import SCHEMA
 from tests.fixtures.postgres import Database
 from tests.fixtures.servers import Serving, serving
 
+pytestmark = pytest.mark.alone
+
 ROWS = 200_000
 LARGE_BYTES = 50_000_000
 # Measured: 10 and 0 MB. Of all rows at once it would be 300 MB, of the large one 150.

@@ -17,6 +17,8 @@ from tests.faults.soak_clients import Socket, Stream
 from tests.faults.soak_nemeses import KILL
 from tests.faults.stage import Stage, staged
 
+pytestmark = pytest.mark.alone
+
 CYCLES, VISITORS, ROWS = 10, 12, 100
 # Of 70 MB: what Python's memory moves by itself.
 MOST_GROWTH = 1.03

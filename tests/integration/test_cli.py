@@ -129,7 +129,7 @@ def test_the_ddl_is_printed_without_connecting_and_psql_runs_it(ready: Shop, dat
     events.init_app(app)
     began = time.monotonic()
     printed = run(app, "sql")
-    assert (printed.exit_code, time.monotonic() - began < 2) == (0, True)
+    assert (printed.exit_code, time.monotonic() - began < 8) == (0, True)  # an attempt to connect takes ten
     feed(database, printed.output)
     words = json.loads(run(ready.app, "status", "--json").output)["tables"]
     assert words == {"public.orders": "current", "public.Tickets": "missing"}

@@ -185,6 +185,7 @@ def check_crowd(
     assert not runtime.hub.counts["unjudged"]
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_ten_thousand_subscribers_hold_what_they_may_see(make_shop: MakeShop, database: Database) -> None:
