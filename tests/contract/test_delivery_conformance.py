@@ -191,7 +191,7 @@ def test_a_second_request_on_the_connection_disturbs_nothing(world: World) -> No
 
 
 def test_ordinary_answers_are_as_ever(world: World) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", world.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", world.port, timeout=30)
     for path, status in (("/left", 200), ("/pgevents/stream?table=nothing", 404), ("/pgevents/stream", 400)):
         connection.request("GET", path)
         answer = connection.getresponse()

@@ -70,7 +70,7 @@ def test_many_rows_in_one_transaction(database: Database, served: Serving) -> No
 
 
 def handled(served: Serving) -> dict[str, int]:
-    with urllib.request.urlopen(f"http://127.0.0.1:{served.ports[0]}/handled", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{served.ports[0]}/handled", timeout=30) as answer:
         found: dict[str, int] = json.load(answer)
         return found
 

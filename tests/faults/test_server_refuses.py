@@ -50,7 +50,7 @@ class Site:
         execute(self.postgres, *statements, dbname=dbname)
 
     def health(self) -> tuple[int, dict[str, Any]]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.served.ports[0], timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.served.ports[0], timeout=30)
         connection.request("GET", "/pgevents/health")
         answer = connection.getresponse()
         status, body = answer.status, json.load(answer)

@@ -225,7 +225,7 @@ def test_a_client_that_vanishes_in_the_middle_of_a_write_leaves_nothing(server: 
 
 def test_websocket_client_gets_along_with_it(server: WsServer) -> None:
     """An independent implementation, with its own idea of handshake and close."""
-    client = websocket.create_connection(f"ws://127.0.0.1:{server.port}/pgevents/ws", timeout=10)
+    client = websocket.create_connection(f"ws://127.0.0.1:{server.port}/pgevents/ws", timeout=30)
     client.send('{"type":"subscribe","ref":"1","table":"orders"}')
     assert '"ready"' in client.recv()
     server.get("/feed?size=200000")

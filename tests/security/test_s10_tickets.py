@@ -195,7 +195,7 @@ def test_s10_no_log_holds_a_ticket(serve_doors: Callable[..., Serving], watch: W
 
 
 def get(port: int, path: str, **headers: str) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     try:
         connection.request("GET", path, headers=headers)
         answer = connection.getresponse()

@@ -48,7 +48,7 @@ def events_in(raw: bytes) -> list[tuple[str, str]]:
 
 def raw_stream(site: Site, query: str) -> Callable[[bytes], bytes]:
     """Open a stream; return what reads its body until something was in it."""
-    connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=30)
     connection.request("GET", f"/pgevents/stream?{query}")
     answer, seen = connection.getresponse(), bytearray()
     assert answer.status == 200
