@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.fixtures import programs
@@ -237,7 +238,9 @@ def test_a_burst_stops_nobody(database: Database, monkeypatch: pytest.MonkeyPatc
         until_left(server, handed_over=60)
         readers = Readers(crowd)
         stack.callback(readers.stop)
+        [worker] = map(psutil.Process, server.pids)
         server.get("/standstill")
+        before = sum(worker.cpu_times()[:2])
         database.execute("INSERT INTO orders (id) SELECT generate_series(1, 10000)")
         answers: list[float] = []
         while not answers or min(readers.counts.values()) < 10_000:
@@ -246,6 +249,8 @@ def test_a_burst_stops_nobody(database: Database, monkeypatch: pytest.MonkeyPatc
             answers.append(time.monotonic() - asked)
             assert sum(answers) < 60, readers.counts
         longest = server.get("/standstill")["longest"]
-    print(f"{len(answers)} requests, {max(answers):.3f} s at most; standing still {longest:.3f} s at most")
+        used = sum(worker.cpu_times()[:2]) - before
+    print(f"{len(answers)} requests, {max(answers):.3f} s at most; still {longest:.3f} of {used:.1f} s of CPU at most")
     assert sorted(answers)[len(answers) // 2] < 1
-    assert longest < 0.1
+    # The listener reads a tenth of the rows at once; on a quiet machine that is less than 0.1 s. Without turns: all.
+    assert longest < 0.3 * used
