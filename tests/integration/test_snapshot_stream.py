@@ -433,7 +433,7 @@ def test_a_killed_backend_in_the_middle(
 ) -> None:
     """What came is of a moment that is over: the client begins anew, and has each row once then."""
     site = serve(open_shop(make_shop, PGEVENTS_MAX_QUEUE_BYTES=100_000).app)
-    many_orders(database, 20, WIDE)
+    many_orders(database, MORE_THAN_FITS, WIDE)
     source = join(transport, site)
     items = iter(source)
     next(items)
@@ -452,7 +452,7 @@ def test_a_killed_backend_in_the_middle(
     replica = Replica()
     for item in until_ready(source):
         replica.take(item)
-    assert (len(replica.rows), replica.complaints) == (20, [])
+    assert (len(replica.rows), replica.complaints) == (MORE_THAN_FITS, [])
 
 
 @both

@@ -211,7 +211,7 @@ def explore(run: Callable[[Choose, Meet], None]) -> int:
             return path[depth - 1][0]
 
         def meet(state: Hashable) -> None:
-            way = [chosen for chosen, _ in path[:depth]]
+            way = [chosen for chosen, _ in path[:depth]]  # noqa: B023  (of this run, which is over before the next)
             if ways.setdefault(state, way) != way:
                 raise Known
 
