@@ -27,8 +27,8 @@ recipes: $(VENV)/.demo  ## the demo, and what its recipes for htmx, Turbo and Re
 	$(BIN)/python -m demo
 
 test: $(VENV)/.dev  ## the whole suite on an embedded PostgreSQL (PGEVENTS_TEST_DSN: on another server)
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit tests/contract tests/security
-	$(BIN)/python -m pytest tests/browser tests/faults tests/integration
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone and not soak"
+	$(BIN)/python -m pytest -m "alone and not soak"
 
 matrix: $(VENV)/.dev  ## all faults and clients in two browsers, again and again (MATRIX="--rounds 10 --seed 7" and so on)
 	$(BIN)/python -m tests.browser.matrix $(or $(MATRIX),--rounds 5)

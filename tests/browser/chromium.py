@@ -13,7 +13,7 @@ from pathlib import Path
 from playwright.sync_api import Browser, Page, Playwright
 
 OpenTab = Callable[..., Page]
-DEADLINE_SECONDS = 10.0
+DEADLINE_SECONDS = 30.0
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # Nothing but the page may use the network or the two cores; root has no sandbox.
 ARGUMENTS = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
@@ -12,6 +13,13 @@ from tests.browser.both import Browser as EitherBrowser
 from tests.browser.chromium import DEADLINE_SECONDS, OpenTab, launch
 from tests.browser.running_demo import RunningDemo
 from tests.browser.stage import Stage, staged
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Browsers take both cores, and their pages tell the time."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.alone)
 
 
 @pytest.fixture(scope="module")

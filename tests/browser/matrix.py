@@ -20,7 +20,7 @@ from tests.browser.matrix_faults import FAULTS, IMPOSSIBLE
 from tests.browser.matrix_writer import Writer
 from tests.browser.stage import Stage, staged
 
-RECOVERY_SECONDS = 30.0
+RECOVERY_SECONDS = 60.0
 Verdicts = dict[tuple[str, str], Verdict]
 
 

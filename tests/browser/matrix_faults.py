@@ -17,7 +17,7 @@ from tests.fixtures.servers import WORKERS
 KILL = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pgevents_push'"
 HIDDEN_SECONDS = 1.5
 AWAY_SECONDS = 1.2
-ASLEEP_SECONDS = 4.0  # three heartbeats are 3 s
+ASLEEP_SECONDS = 6.0  # three heartbeats are 3 s; a busy browser looks later
 
 
 def restart_server(stage: Stage, clients: Collection[Client]) -> None:
@@ -27,12 +27,13 @@ def restart_server(stage: Stage, clients: Collection[Client]) -> None:
 
 
 def proxy_without_server(stage: Stage, clients: Collection[Client]) -> None:
-    """Requests are answered 503, then 502."""
+    """Requests are answered 503, then 502, until there were as many as clients."""
+    before = stage.gateway.refused
     for stage.gateway.status in (503, 502):
         stage.gateway.cut()
         time.sleep(AWAY_SECONDS)
+    wait_for(lambda: stage.gateway.refused - before >= len(clients), lambda: f"{stage.gateway.refused - before} came")
     stage.gateway.status = None
-    assert stage.gateway.refused >= len(clients)
 
 
 def restart_postgres(stage: Stage, clients: Collection[Client]) -> None:

@@ -70,7 +70,7 @@ class RunningDemo:
                 time.sleep(0.05)
 
     def get(self, path: str) -> bytes:
-        with urllib.request.urlopen(f"{self.url}{path}", timeout=5) as answer:
+        with urllib.request.urlopen(f"{self.url}{path}", timeout=30) as answer:
             content: bytes = answer.read()
         return content
 

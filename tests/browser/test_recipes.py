@@ -22,7 +22,7 @@ from tests.browser.running_demo import ROOT, RunningDemo
 from tests.fixtures.servers import python
 
 SCREENSHOTS = Path(__file__).parent / "screenshots"
-DEADLINE_SECONDS = 20.0
+DEADLINE_SECONDS = 30.0
 SHOWN = r"""[...document.querySelectorAll("#orders > li")].map(
     (line) => `${line.id} ${line.textContent.replace(/\s+/g, " ").trim()}`)"""
 LINE = "format('orders-%s %s %s \N{MULTIPLICATION SIGN} %s %s', id, customer, quantity, item, status)"

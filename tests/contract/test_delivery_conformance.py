@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import http.client
+import time
 import uuid
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from pgevents_push.testing import wait_until
+from tests.fixtures.patience import wait_until
 from tests.fixtures.raw_stream import RawStream
 from tests.fixtures.servers import ServerName
-from tests.fixtures.worlds import CASES, HEARTBEAT, World, names_of, world_of
+from tests.fixtures.worlds import CASES, World, check_beats, names_of, world_of
 
 
 @pytest.fixture(scope="module", params=CASES, ids=names_of)
@@ -79,12 +80,11 @@ def test_several_tables_in_one_stream_keep_their_order(world: World) -> None:
 
 def test_silence_is_broken_by_a_sync_that_can_be_resumed_from(world: World) -> None:
     stream = world.stream().ready()
+    began = time.monotonic()
     world.insert(1)
     stream.changes(1)
     stream.until(lambda: stream.names[-3:] == ["sync"] * 3)
-    pauses = [b.at - a.at for a, b in zip(stream.events[-4:], stream.events[-3:], strict=False)]
-    assert max(pauses) < 2 * HEARTBEAT, pauses
-    assert min(pauses) > 0.3 * HEARTBEAT, pauses
+    check_beats(began, [event.at for event in stream.events[-4:]])
     back = world.stream(since=stream.events[-1].id).ready()
     assert back.events[0].data["resumed"] is True
     world.insert(2)
@@ -128,8 +128,8 @@ def test_a_client_that_leaves_is_noticed_and_leaves_nothing(world: World) -> Non
         for stream in streams:
             stream.close()
         world.until(connections=0, groups=0, handed_over=0)
-    wait_until(lambda: world.left()["fds"] <= before["fds"], 5)
-    wait_until(lambda: world.left()["greenlets"] <= before["greenlets"], 5)
+    wait_until(lambda: world.left()["fds"] <= before["fds"])
+    wait_until(lambda: world.left()["greenlets"] <= before["greenlets"])
 
 
 def test_a_slow_client_is_ended_and_gets_the_rest_when_it_returns(world: World) -> None:
@@ -140,7 +140,7 @@ def test_a_slow_client_is_ended_and_gets_the_rest_when_it_returns(world: World) 
         rows = "SELECT n, repeat('x', 3000) FROM generate_series(%s, %s) AS n"
         world.database.execute(f"INSERT INTO orders (id, status) {rows}", start, start + 49)
         fast.changes(start + 49)
-    wait_until(lambda: world.left()["overflows"] == overflows + 1, 10)
+    wait_until(lambda: world.left()["overflows"] == overflows + 1)
     slow.end()
     assert slow.finished
     assert slow.events[-1].name == "bye"
@@ -163,11 +163,11 @@ def test_hooks_and_middleware_see_an_ordinary_response(world: World) -> None:
     before = len(world.serving.lines())
     stream = world.stream().ready()
     if world.handed:  # it is over, although the stream goes on
-        wait_until(lambda: all(noted().values()), 5)
+        wait_until(lambda: all(noted().values()))
     world.insert(1)
     stream.changes(1)
     stream.close()
-    wait_until(lambda: all(noted().values()), 10)
+    wait_until(lambda: all(noted().values()))
     expected = {"raised": [""], "teardown": [""], "closed": [True]}
     assert noted() == expected if world.handed else noted()["teardown"] == [""]
 
@@ -175,7 +175,7 @@ def test_hooks_and_middleware_see_an_ordinary_response(world: World) -> None:
 def test_the_access_log_has_one_line_with_200(world: World) -> None:
     query = f"table=orders&_={uuid.uuid4().hex}"
     world.stream(query).ready().close()
-    wait_until(lambda: query in world.serving.output(), 10)
+    wait_until(lambda: query in world.serving.output())
     [line] = [line for line in world.serving.output().splitlines() if query in line]
     assert " 200 " in line
     assert "Traceback" not in world.serving.output()
@@ -191,7 +191,7 @@ def test_a_second_request_on_the_connection_disturbs_nothing(world: World) -> No
 
 
 def test_ordinary_answers_are_as_ever(world: World) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", world.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", world.port, timeout=30)
     for path, status in (("/left", 200), ("/pgevents/stream?table=nothing", 404), ("/pgevents/stream", 400)):
         connection.request("GET", path)
         answer = connection.getresponse()

@@ -11,7 +11,7 @@ import pytest
 from flask import Flask
 
 import pgevents_push
-from pgevents_push.testing import wait_until
+from tests.fixtures.patience import wait_until
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

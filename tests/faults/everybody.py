@@ -58,7 +58,7 @@ def check_everybody(database: Database, server: Serving, reports: list[dict[str,
             for pid in server.pids
         }
 
-    server.until(lambda: all(len(seen) >= len(truth) for seen in handled().values()), 20, lambda: "handlers missed")
+    server.until(lambda: all(len(seen) >= len(truth) for seen in handled().values()), 60, lambda: "handlers missed")
     for pid, seen in handled().items():
         assert check(truth, seen) == PERFECT, (pid, server.output())
     for report in reports:

@@ -47,11 +47,11 @@ def _run_here(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _wait_here(read: Any, write: Any = (), timeout: float | None = None) -> set[int]:
-    """Block like a plain psycopg2 call, but for 0.6 s at most: the test wants an answer."""
+    """Block like a plain psycopg2 call, but for 2 s at most: the test wants an answer."""
     poll = monkey.get_original("select", "poll")()
     for fd in (*read, *write):
         poll.register(fd, 1 if fd in read else 4)
-    limit = 0.6 if timeout is None else min(0.6, timeout)
+    limit = 2.0 if timeout is None else min(2.0, timeout)
     return {fd for fd, _ in poll.poll(limit * 1000)} or _wait(read, write, timeout)
 
 

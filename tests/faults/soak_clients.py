@@ -52,7 +52,9 @@ class Socket:
 
     def __init__(self, port: int, tables: list[str], since: str, got: Got) -> None:
         self._hand_on = got
-        self._socket = websocket.create_connection(f"ws://127.0.0.1:{port}/pgevents/ws", timeout=10)
+        self._socket = websocket.create_connection(
+            f"ws://127.0.0.1:{port}/pgevents/ws", timeout=30, skip_utf8_validation=True
+        )
         self.sock: Any = self._socket.sock
         self._socket.send(json.dumps({"type": "subscribe", "ref": "1", "table": tables[0], "since": since or None}))
         self._socket.settimeout(LOOK_SECONDS)

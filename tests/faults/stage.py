@@ -69,14 +69,14 @@ class Stage:
 
     def ask(self, path: str) -> tuple[str, Any]:
         """Ask one of the workers; return which one answered, and its JSON."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=30) as answer:
             return answer.headers["X-Process"], json.load(answer)
 
     def handle_one(self) -> None:
         """Let each worker handle a change: a handler's greenlet begins with its first one."""
         self.execute("INSERT INTO probe VALUES (0) RETURNING id")
         workers, handled = {str(pid) for pid in self.workers()}, set[str]()
-        ends = time.monotonic() + 20
+        ends = time.monotonic() + 60
         while not handled >= workers:
             assert time.monotonic() < ends, f"only {handled} of {workers} have handled a change"
             pid, found = self.ask("/handled")

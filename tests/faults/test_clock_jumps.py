@@ -18,6 +18,8 @@ from tests.fixtures.servers import serving
 
 HOUR = 3600
 BEATS, BEAT_SECONDS = 3, 0.5
+# What a busy machine adds; a jump adds or takes an hour.
+SLACK_SECONDS = 5.0
 
 
 @pytest.fixture
@@ -45,9 +47,10 @@ def test_the_apps_clock(database: Database, clock: Clock) -> None:
                 began = time.monotonic()
                 database.execute("INSERT INTO orders (id) VALUES (%s)", key)
                 follower.until_key(key)
-                assert time.monotonic() - began < BEAT_SECONDS
+                assert time.monotonic() - began < SLACK_SECONDS
         print(f"{BEATS} beats took {taken} s")
-        assert all(abs(seconds - BEATS * BEAT_SECONDS) < BEAT_SECONDS for seconds in taken)
+        # A clock that counts is an hour off: it beats without end, or not at all.
+        assert all(-BEAT_SECONDS < seconds - BEATS * BEAT_SECONDS < SLACK_SECONDS for seconds in taken)
         assert set(follower.others) == {"ready", "sync"}
         with Follower(served.ports[0], since=follower.cursor) as late:  # a position has no time of day in it
             late.until("sync")

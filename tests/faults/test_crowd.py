@@ -13,6 +13,8 @@ from tests.faults.probes import Threads, until
 from tests.faults.returning import MISSED, OPTIONS, SOURCES, check, come_back, event_ids, figures, write
 from tests.faults.stage import Stage, staged
 
+pytestmark = pytest.mark.alone
+
 # The heartbeat by default. Measured: 2 s, and 5 with both cores three times as busy as they can be.
 MOST_SILENCE_SECONDS = 15.0
 SMALL, LARGE = 100, pytest.param(1_000, marks=[pytest.mark.soak, pytest.mark.timeout(600)])

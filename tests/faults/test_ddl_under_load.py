@@ -58,7 +58,7 @@ def served(filled: Database) -> Iterator[Serving]:
 
 def alter(database: Database, sql: str) -> None:
     """Take the table for a moment, as a careful migration does: rather try again than hold up everybody."""
-    ends = time.monotonic() + 20
+    ends = time.monotonic() + 60
     while True:
         try:
             database.execute(f"SET lock_timeout = 300; {sql}")
@@ -73,13 +73,13 @@ def test_columns_come_and_go(filled: Database, served: Serving) -> None:
     follower.calm.set()  # it comes back only when the server hangs up
     threads = Threads(errors := list[str]())
     threads.start(follower.run)
-    assert follower.ready.wait(10)
+    assert follower.ready.wait(60)
     with writers.writing(filled.connect, LOAD) as counts:
         for alteration in ALTERATIONS:
             alter(filled, f"ALTER TABLE orders {alteration}")
             time.sleep(0.15)  # for some writes between two
     last = int(last_insert(filled, 50_001))
-    assert until(lambda: follower.has_lately(last), 20), (errors, served.output())
+    assert until(lambda: follower.has_lately(last), 60), (errors, served.output())
     threads.end()
     assert not errors
     assert not follower.errors
@@ -105,18 +105,17 @@ def test_a_table_that_is_not_captured_for_a_while(filled: Database, served: Serv
     take_away, put_back = LOSSES[loss]
     number = 60_000 + 1000 * list(LOSSES).index(loss)
     with ExitStack() as stack:
-        connected = [stack.enter_context(Follower(served.ports[0])) for _ in range(8)]
+        connected = in_each_worker(stack, served)
         other = Follower(served.ports[0], "Order Line")
         other.sock.close()
         away = last_seen(filled, connected[0], number)
-        assert {client.process for client in connected} == served.pids
         with inserting(filled, number + 1) as met:
             filled.execute(take_away)
             time.sleep(0.2)
             if put_back:
                 filled.execute(put_back)
             filled.execute(KILL)  # whoever reconnects looks after the triggers at once
-            assert until(lambda: captured(filled), 20), served.output()
+            assert until(lambda: captured(filled), 60), served.output()
         assert set(met) <= {"inserted", "42P01"}
         for client in connected:
             client.until_told()
@@ -132,6 +131,15 @@ def test_a_table_that_is_not_captured_for_a_while(filled: Database, served: Serv
             assert late.read()
         assert not late.reasons
     filled.execute("DROP TABLE IF EXISTS orders_old")
+
+
+def in_each_worker(stack: ExitStack, served: Serving) -> list[Follower]:
+    """Connect until each worker has a client: the kernel may give many in a row to one."""
+    connected: list[Follower] = []
+    while {client.process for client in connected} != served.pids:
+        assert len(connected) < 200, "one worker takes everybody"
+        connected.append(stack.enter_context(Follower(served.ports[0])))
+    return connected
 
 
 def captured(database: Database) -> bool:
@@ -165,5 +173,5 @@ def inserting(database: Database, number: int) -> Iterator[Counter[str]]:
         yield met
     finally:
         stop.set()
-        thread.join(10)
+        thread.join(60)
     assert met["inserted"]

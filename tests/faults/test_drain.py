@@ -16,17 +16,19 @@ from tests.fixtures.clients import RunningClients, SseReader, start_clients
 from tests.fixtures.postgres import Database
 from tests.fixtures.servers import ServerName, Serving, serving
 
+pytestmark = pytest.mark.alone
+
 # The streams have ended, and the worker's process is gone. Measured on two cores: 0.1 to 0.4 s, and 0.5 to 2 s,
-# of which up to 1 s is gunicorn's own; without hanging up on kept-alive connections 2.2 s and 3.4 s.
+# of which up to 1 s is gunicorn's own; without hanging up on kept-alive connections the first is 2.1 s.
 ENDED_SECONDS = 2.0
-GONE_SECONDS = 4.0
+GONE_SECONDS = 15.0
 # PGEVENTS_RETRY_SECONDS is 2, ± 50 %.
 SHORTEST, LONGEST = 1000, 3000
 SPREAD = 0.8
 
 CASES: list[tuple[ServerName, int, list[str]]] = [
     ("gevent", 500, ["--worker-connections", "1200"]),
-    ("gthread", 60, []),
+    ("gthread", 100, []),
 ]
 
 
@@ -111,7 +113,7 @@ def _is_served_by_another(server: Serving) -> None:
             return False
         return word == "listening" and pid not in server.pids
 
-    server.until(another, 20, server.statuses)
+    server.until(another, 60, server.statuses)
 
 
 def test_who_comes_while_the_worker_stops_is_sent_away_politely(filled: Database) -> None:
@@ -135,7 +137,7 @@ def test_the_shipped_configuration(filled: Database) -> None:
     options = ["-c", "python:pgevents_push.gunicorn_conf"]
     with (
         serving("gevent", filled.url, workers=1, options=options) as server,
-        start_clients(server.ports, ["orders"], 50, 5) as clients,
+        start_clients(server.ports, ["orders"], 100, 5) as clients,
     ):
         drain(server, clients, lambda: os.kill(server.processes[0].pid, signal.SIGTERM), 5)
         assert "Warning" not in server.output()

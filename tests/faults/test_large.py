@@ -18,6 +18,8 @@ from tests.faults.soak_writers import SCHEMA
 from tests.fixtures.postgres import Database
 from tests.fixtures.servers import Serving, serving
 
+pytestmark = pytest.mark.alone
+
 ROWS = 200_000
 LARGE_BYTES = 50_000_000
 # Measured: 10 and 0 MB. Of all rows at once it would be 300 MB, of the large one 150.
@@ -68,7 +70,7 @@ def test_many_rows_in_one_transaction(database: Database, served: Serving) -> No
 
 
 def handled(served: Serving) -> dict[str, int]:
-    with urllib.request.urlopen(f"http://127.0.0.1:{served.ports[0]}/handled", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{served.ports[0]}/handled", timeout=30) as answer:
         found: dict[str, int] = json.load(answer)
         return found
 

@@ -21,6 +21,8 @@ from tests.faults.soak_nemeses import KILL
 from tests.faults.stage import Stage, staged
 from tests.faults.vanishing import SOCKET, STREAM, Vanishing
 
+pytestmark = pytest.mark.alone
+
 CYCLES, VISITORS, ROWS = 10, 12, 100
 # Of 70 MB: what Python's memory moves by itself.
 MOST_GROWTH = 1.03

@@ -41,7 +41,7 @@ def test_backend_killed_under_load(filled: Database) -> None:
                 time.sleep(0.5)
         assert kills >= 3 * WORKERS
         reports = clients.until(last_insert(filled, 999_999))
-        assert check_everybody(filled, server, reports) > 500
+        assert check_everybody(filled, server, reports) > 200
         words = [line["status"] for line in server.lines() if "status" in line]
         assert words.count("reconnecting") >= 2 * WORKERS
 
@@ -54,7 +54,7 @@ def test_server_restarted(own: Database) -> None:
         for number in range(1002, 1102):  # confirmed, but maybe not yet read, when the server dies
             own.execute("INSERT INTO orders (id) VALUES (%s)", number)
         postgres.stop("immediate")
-        server.until(lambda: set(server.statuses().values()) == {"reconnecting"}, 10, server.statuses)
+        server.until(lambda: set(server.statuses().values()) == {"reconnecting"}, 60, server.statuses)
         postgres.start()
         reports = clients.until(last_insert(own, 1102))
         assert check_everybody(own, server, reports) == 102
@@ -73,7 +73,7 @@ def test_table_created_later_under_load(filled: Database) -> None:
             seen = {pid for pid, handler in server.calls() if handler == "change late"}
             return seen == server.pids
 
-        server.until(captured, 6, lambda: "nobody captures the table")
+        server.until(captured, 60, lambda: "nobody captures the table")
 
 
 def test_what_is_inserted_after_ready_arrives(filled: Database) -> None:

@@ -118,12 +118,13 @@ class Following:
         self.segments: list[Segment] = []
         self._chance, self._longest = chance, longest
         self.connection = Connection(database.dsn, 20)
-        self._cursor = read_position(self.connection.execute)
         self._at = time.monotonic()
+        self._cursor = read_position(self.connection.execute)
 
     def follow(self) -> None:
         time.sleep(0.01 if self._chance.random() < 0.8 else self._chance.random() * self._longest)
-        start, ids, whole = self._cursor, [], True
+        start, ids, whole, began = self._cursor, [], True, self._at
+        self._at = time.monotonic()  # the next cursor is not older than this
         try:
             for batch in read_since(self.connection.execute, start, 50):
                 ids += [int(str(event.pk["id"])) for event in batch.events]
@@ -133,9 +134,8 @@ class Following:
         kept = is_kept(self.connection.execute, start.snapshot) and whole
         if not kept:
             self._cursor = read_position(self.connection.execute)
-        at = time.monotonic()
-        self.segments.append(Segment(start.snapshot, self._cursor.snapshot, tuple(ids), kept, at - self._at))
-        self._at = at
+        seconds = time.monotonic() - began
+        self.segments.append(Segment(start.snapshot, self._cursor.snapshot, tuple(ids), kept, seconds))
 
 
 @pytest.fixture

@@ -29,8 +29,8 @@ TROUBLE_SECONDS = 4.0
 MOST_CONNECTIONS = 24 * WORKERS
 # That it reconnects, that nothing can be installed, and why. Then the same trouble is not told again.
 MOST_LINES = 3 * WORKERS
-# The longest delay, and what a busy machine adds.
-BACK_SECONDS = 10.0
+# The longest delay is 5 s; the rest is what a busy machine adds.
+BACK_SECONDS = 30.0
 SETTINGS = {"max_connections": "20", "log_connections": "on"}
 DATABASE = f"""
 {programs.SCHEMA};
@@ -50,7 +50,7 @@ class Site:
         execute(self.postgres, *statements, dbname=dbname)
 
     def health(self) -> tuple[int, dict[str, Any]]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.served.ports[0], timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.served.ports[0], timeout=30)
         connection.request("GET", "/pgevents/health")
         answer = connection.getresponse()
         status, body = answer.status, json.load(answer)

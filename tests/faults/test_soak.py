@@ -12,6 +12,8 @@ import pytest
 from tests.faults.soak import run
 from tests.faults.soak_nemeses import NEMESES
 
+pytestmark = pytest.mark.alone
+
 SEED = int(os.environ.get("FAULTS_SEED") or 7)
 VERSION = int(os.environ.get("PGEVENTS_TEST_PG") or 0) or None
 # Each nemesis comes in one of the two, and a crash in both.

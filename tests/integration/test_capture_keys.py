@@ -12,8 +12,8 @@ from flask import Flask, request
 from pgevents_push.cli import pgevents
 from pgevents_push.errors import InstallError
 from pgevents_push.event import TableName
-from pgevents_push.testing import wait_until
 from tests.fixtures.capture import install, installer, logged
+from tests.fixtures.patience import wait_until
 from tests.fixtures.postgres import Database
 from tests.fixtures.shop import MakeShop, Shop
 from tests.fixtures.watchers import WATCHERS, Asked, Item, Watcher

@@ -16,8 +16,8 @@ from pgevents_push.capture import MODES, Mode
 from pgevents_push.capture.render import function_name
 from pgevents_push.errors import InstallError
 from pgevents_push.event import TableName
-from pgevents_push.testing import wait_until
 from tests.fixtures.capture import install, installer, logged
+from tests.fixtures.patience import wait_until
 from tests.fixtures.postgres import Database, fresh_database
 from tests.fixtures.twins import Line, Twins, kinds, rows
 from tests.fixtures.versions import VERSIONS, ServerOf

@@ -14,7 +14,7 @@ from pgevents_push.cli import pgevents
 from pgevents_push.event import TableName
 from pgevents_push.extension import captured
 from pgevents_push.hub import View
-from pgevents_push.testing import wait_until
+from tests.fixtures.patience import wait_until
 from tests.fixtures.postgres import Database
 from tests.fixtures.roles import role
 from tests.fixtures.shop import MakeShop, Shop
@@ -66,7 +66,7 @@ def test_a_table_that_may_not_be_touched_is_named_once(
         shop.register()
         shop.events.start(shop.app)
         looks: list[int] = []
-        wait_until(lambda: "not captured: public.orders is missing" in caplog.text, 10)
+        wait_until(lambda: "not captured: public.orders is missing" in caplog.text)
         original = shop.runtime.tables
         running = shop.runtime._alive()
         assert running is not None
@@ -76,7 +76,7 @@ def test_a_table_that_may_not_be_touched_is_named_once(
             return original
 
         running.captured._tables = tables
-        wait_until(lambda: len(looks) > 4, 10)
+        wait_until(lambda: len(looks) > 4)
         shop.runtime.stop()
     said = [record.getMessage() for record in caplog.records if record.name.endswith("captured")]
     assert len(said) == 2, said

@@ -129,7 +129,7 @@ def test_the_ddl_is_printed_without_connecting_and_psql_runs_it(ready: Shop, dat
     events.init_app(app)
     began = time.monotonic()
     printed = run(app, "sql")
-    assert (printed.exit_code, time.monotonic() - began < 2) == (0, True)
+    assert (printed.exit_code, time.monotonic() - began < 8) == (0, True)  # an attempt to connect takes ten
     feed(database, printed.output)
     words = json.loads(run(ready.app, "status", "--json").output)["tables"]
     assert words == {"public.orders": "current", "public.Tickets": "missing"}
@@ -267,13 +267,13 @@ class Tail:
 
     def until(self, count: int) -> list[str]:
         with self._changed:
-            assert self._changed.wait_for(lambda: len(self.lines) >= count, 15), self.lines
+            assert self._changed.wait_for(lambda: len(self.lines) >= count, 60), self.lines
         return self.lines
 
     def close(self) -> None:
         self.process.send_signal(signal.SIGINT)
-        self.process.wait(10)
-        self._reader.join(10)
+        self.process.wait(60)
+        self._reader.join(60)
         assert self.process.stdout is not None
         self.process.stdout.close()
 
@@ -287,7 +287,7 @@ def tails() -> Iterator[list[Tail]]:
 
 
 def until_listening(database: Database, count: int) -> None:
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     # In two parts, which keeps this query out of the count.
     query = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND strpos(query, 'pgevents.' || 'emptied') > 0"
     while database.execute(query, database.name) < [(count,)]:
@@ -308,7 +308,7 @@ def test_tail_prints_changes_as_they_are_committed(
     assert 'public.orders  {"id":1}' in text
     assert json.loads(line)["row"] == {"id": 1, "status": "open", "total": 3}
     tails[0].process.send_signal(signal.SIGINT)
-    tails[0].process.wait(10)
+    tails[0].process.wait(60)
     assert "Traceback" not in "\n".join(tails[0].lines)
 
 
@@ -331,4 +331,4 @@ def test_tail_says_that_the_log_does_not_reach_back(
     tails.append(Tail(database, tmp_path, "--since", since))
     [line] = tails[0].until(1)
     assert "Error: Changes are missing" in line
-    assert tails[0].process.wait(10) == 1
+    assert tails[0].process.wait(60) == 1

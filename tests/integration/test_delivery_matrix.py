@@ -65,7 +65,7 @@ def check_handlers(truth: list[tuple[Change, str, str]], server: Serving) -> Non
         for kind in HANDLERS for table in TABLES
     }  # fmt: skip
     total = WORKERS * sum(map(len, wanted.values()))
-    server.until(lambda: sum(map(len, server.calls().values())) >= total, 20, lambda: "handlers missed changes")
+    server.until(lambda: sum(map(len, server.calls().values())) >= total, 60, lambda: "handlers missed changes")
     calls = server.calls()
     assert set(calls) == {(pid, handler) for pid in server.pids for handler, some in wanted.items() if some}
     for (pid, handler), lines in calls.items():

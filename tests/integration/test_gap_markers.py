@@ -10,7 +10,7 @@ import pytest
 from flask import Flask, request
 from jinja2 import DictLoader
 
-from pgevents_push.testing import wait_until
+from tests.fixtures.patience import wait_until
 from tests.fixtures.postgres import Database
 from tests.fixtures.roles import role
 from tests.fixtures.shop import MakeShop, Shop

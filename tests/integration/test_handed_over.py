@@ -14,10 +14,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
-from pgevents_push.testing import wait_until
 from tests.fixtures import programs
+from tests.fixtures.patience import wait_until
 from tests.fixtures.postgres import Database
 from tests.fixtures.raw_stream import RawStream
 from tests.fixtures.servers import ROOT, ServerName, Serving, free_port, serving
@@ -42,7 +43,7 @@ def insert(database: Database, *ids: int) -> None:
 
 
 def until_left(server: Serving, **wanted: int) -> None:
-    wait_until(lambda: wanted.items() <= server.get("/left").items(), 15)
+    wait_until(lambda: wanted.items() <= server.get("/left").items())
 
 
 # --- In doubt the server keeps its connection
@@ -153,8 +154,8 @@ def test_a_forked_child_writes_to_nobody(database: Database) -> None:
                 insert(database, number)
                 stream.changes(number)
             assert stream.ids == list(range(1, 31))
-            wait_until(lambda: stream_has_syncs(stream, 3), 10)
-            wait_until(lambda: server.get("/stop")["stopped"] in server.pids, 10)
+            wait_until(lambda: stream_has_syncs(stream, 3))
+            wait_until(lambda: server.get("/stop")["stopped"] in server.pids)
             stream.end()  # although the child has the connection too
             assert stream.finished
         finally:
@@ -237,15 +238,19 @@ def test_a_burst_stops_nobody(database: Database, monkeypatch: pytest.MonkeyPatc
         until_left(server, handed_over=60)
         readers = Readers(crowd)
         stack.callback(readers.stop)
+        [worker] = map(psutil.Process, server.pids)
         server.get("/standstill")
+        before = sum(worker.cpu_times()[:2])
         database.execute("INSERT INTO orders (id) SELECT generate_series(1, 10000)")
-        answers = [0.0]
-        while min(readers.counts.values()) < 10_000:
+        answers: list[float] = []
+        while not answers or min(readers.counts.values()) < 10_000:
             asked = time.monotonic()
             server.health(server.ports[0])
             answers.append(time.monotonic() - asked)
             assert sum(answers) < 60, readers.counts
         longest = server.get("/standstill")["longest"]
-    print(f"{len(answers)} requests, {max(answers):.3f} s at most; standing still {longest:.3f} s at most")
-    assert max(answers) < 1
-    assert longest < 0.1
+        used = sum(worker.cpu_times()[:2]) - before
+    print(f"{len(answers)} requests, {max(answers):.3f} s at most; still {longest:.3f} of {used:.1f} s of CPU at most")
+    assert sorted(answers)[len(answers) // 2] < 1
+    # The listener reads a tenth of the rows at once; on a quiet machine that is less than 0.1 s. Without turns: all.
+    assert longest < 0.3 * used

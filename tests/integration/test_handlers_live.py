@@ -15,7 +15,7 @@ from flask import Flask, g, has_request_context
 
 from pgevents_push import ChangeEvent, PGEvents, signals
 from pgevents_push.errors import ConfigurationError, DatabaseError, TargetError
-from pgevents_push.testing import wait_until
+from tests.fixtures.patience import wait_until
 from tests.fixtures.postgres import Database
 from tests.fixtures.shop import MakeShop, Shop
 

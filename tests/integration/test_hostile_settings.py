@@ -6,8 +6,8 @@ import psycopg2.extras
 import pytest
 from psycopg2.errors import InsufficientPrivilege
 
-from pgevents_push.testing import wait_until
 from tests.fixtures.capture import install, installer, logged
+from tests.fixtures.patience import wait_until
 from tests.fixtures.postgres import Database
 from tests.fixtures.roles import role
 from tests.fixtures.shop import MakeShop, Shop

@@ -12,7 +12,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.debug import get_pin_and_cookie_name
 
-from pgevents_push.testing import wait_until
+from tests.fixtures.patience import wait_until
 from tests.fixtures.postgres import Database
 from tests.fixtures.shop import MakeShop, Shop
 from tests.fixtures.web import Site
@@ -111,7 +111,7 @@ def test_it_shows_tables_streams_handlers_and_every_column(
     order, ticket = stream.next(), stream.next()
     assert (order.data["row"], order.data["actor"]) == ({"id": 1, "status": "open", "total": 5}, {"user": 7})
     assert ticket.data["row"]["title"] == "front row"
-    wait_until(lambda: any(tally.last_error for tally in shop.runtime.tallies()), 10)
+    wait_until(lambda: any(tally.last_error for tally in shop.runtime.tallies()))
 
     state = json.loads(site.ask("/pgevents/inspector/state").body)
     orders, tickets = state["tables"][1], state["tables"][0]

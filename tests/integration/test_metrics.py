@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 from flask import Flask, abort
 
-from pgevents_push.testing import wait_until
+from tests.fixtures.patience import wait_until
 from tests.fixtures.postgres import Database
 from tests.fixtures.shop import MakeShop, Shop
 from tests.fixtures.web import Site

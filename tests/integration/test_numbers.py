@@ -9,8 +9,8 @@ from typing import Any
 
 from pgevents_push import ChangeEvent
 from pgevents_push.hub import View
-from pgevents_push.testing import wait_until
 from pgevents_push.transports.change_json import change_json
+from tests.fixtures.patience import wait_until
 from tests.fixtures.postgres import Database
 from tests.fixtures.shop import Shop
 

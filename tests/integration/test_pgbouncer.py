@@ -10,7 +10,7 @@ import pytest
 
 from pgevents_push.listener import Connection
 from pgevents_push.listener.arming import LOCK
-from pgevents_push.testing import wait_until
+from tests.fixtures.patience import wait_until
 from tests.fixtures.pooler import pgbouncer
 from tests.fixtures.postgres import Database
 from tests.fixtures.shop import MakeShop, Shop
@@ -61,7 +61,7 @@ def test_transaction_mode_is_named_and_served_by_polling(
     shop.events.on_change(shop.Order)(shop.hear())
     shop.events.on_insert(shop.Order)(lambda event: times.append(event.at))
     started(shop)
-    wait_until(lambda: shop.runtime.status == "deaf", 10)
+    wait_until(lambda: shop.runtime.status == "deaf")
     assert "a pooler in transaction mode" in caplog.text
     assert "PGEVENTS_DATABASE_URL" in caplog.text
     answer = shop.app.test_client().get("/pgevents/health")
@@ -95,7 +95,7 @@ def test_polling_that_is_wanted_is_well(make_shop: MakeShop, pooled: Database) -
     shop = make_shop(at=pooled, PGEVENTS_WAKEUP="poll")
     shop.events.on_change(shop.Order)(shop.hear())
     started(shop)
-    wait_until(lambda: shop.runtime.status == "listening", 10)
+    wait_until(lambda: shop.runtime.status == "listening")
     pooled.execute("INSERT INTO orders (id) VALUES (1)")
     shop.until("insert 1")
 
@@ -133,7 +133,7 @@ def test_session_mode_rings(make_shop: MakeShop, database: Database) -> None:
         shop = make_shop(at=through)
         shop.events.on_change(shop.Order)(shop.hear())
         started(shop)
-        wait_until(lambda: shop.runtime.status == "listening", 10)
+        wait_until(lambda: shop.runtime.status == "listening")
         wait_until(lambda: database.execute(LOCKS, LOCK) == [(1,)])  # it sleeps
         database.execute("INSERT INTO orders (id) VALUES (1)")
         shop.until("insert 1")

@@ -21,9 +21,9 @@ from pgevents_push.event import CHANGE_TYPES
 from pgevents_push.extension import Runtime, snapshots
 from pgevents_push.hub import View
 from pgevents_push.listener import Connection, read_position
-from pgevents_push.testing import wait_until
 from pgevents_push.transports import resume, sse_format, ws_protocol
 from pgevents_push.transports.request import TableRequest
+from tests.fixtures.patience import wait_until
 from tests.fixtures.postgres import Database
 from tests.fixtures.replica import Replica, marks, sse_items, ws_items
 from tests.fixtures.roles import role
@@ -185,6 +185,7 @@ def check_crowd(
     assert not runtime.hub.counts["unjudged"]
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_ten_thousand_subscribers_hold_what_they_may_see(make_shop: MakeShop, database: Database) -> None:

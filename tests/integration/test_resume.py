@@ -40,7 +40,9 @@ class Ws:
     """A subscription on a socket of its own."""
 
     def __init__(self, site: Site, since: str | None, chance: random.Random) -> None:
-        self.socket: WebSocket = create_connection(f"ws://127.0.0.1:{site.port}/pgevents/ws", timeout=10)
+        self.socket: WebSocket = create_connection(
+            f"ws://127.0.0.1:{site.port}/pgevents/ws", timeout=30, skip_utf8_validation=True
+        )
         self.socket.send(json.dumps({"type": "subscribe", "ref": "1", "table": "orders", "since": since}))
 
     def __iter__(self) -> Iterator[Item]:
@@ -197,7 +199,7 @@ def test_a_socket_goes_on_with_others_while_one_catches_up(
     since = next(iter(source)).cursor
     source.close()
     database.execute("INSERT INTO orders SELECT n, 'open' FROM generate_series(1, 300) AS n")
-    socket = create_connection(f"ws://127.0.0.1:{site.port}/pgevents/ws", timeout=10)
+    socket = create_connection(f"ws://127.0.0.1:{site.port}/pgevents/ws", timeout=30, skip_utf8_validation=True)
     socket.send(json.dumps({"type": "subscribe", "ref": "new", "table": "orders", "events": ["delete"]}))
     socket.send(json.dumps({"type": "subscribe", "ref": "old", "table": "orders", "since": since}))
     socket.send('{"type": "ping"}')

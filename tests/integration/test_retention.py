@@ -19,8 +19,8 @@ from pgevents_push.capture.render import SLOTS
 from pgevents_push.errors import ConnectionLost, InstallError
 from pgevents_push.event import TableName
 from pgevents_push.listener import Pruned, Pruner
-from pgevents_push.testing import wait_until
 from tests.fixtures.capture import install, installer
+from tests.fixtures.patience import wait_until
 from tests.fixtures.postgres import Database
 from tests.fixtures.ring import OLD_ROWS, pruned, slot, write_old
 
@@ -222,7 +222,7 @@ def test_the_pruner_works_beside_and_survives(ring: Database) -> None:
     pruner.look()
     clock[0] = 1.0
     pruner.look()
-    wait_until(lambda: ring.execute("SELECT count(*) FROM pgevents.log") == [(0,)], 10)
+    wait_until(lambda: ring.execute("SELECT count(*) FROM pgevents.log") == [(0,)])
     pruner.stop(10)
     write_old(ring, 4)
     pruner.look()

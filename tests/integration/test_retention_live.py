@@ -7,7 +7,7 @@ import time
 import pytest
 
 from pgevents_push.cli import pgevents
-from pgevents_push.testing import wait_until
+from tests.fixtures.patience import wait_until
 from tests.fixtures.postgres import Database
 from tests.fixtures.shop import MakeShop, Shop
 

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask, abort, request
 
-from pgevents_push.testing import wait_until
+from tests.fixtures.patience import wait_until
 from tests.fixtures.postgres import Database
 from tests.fixtures.shop import MakeShop, Shop
 from tests.fixtures.watchers import WATCHERS, Asked, Item, Watcher

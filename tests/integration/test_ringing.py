@@ -11,8 +11,8 @@ import pytest
 
 from pgevents_push.listener.arming import LOCK
 from pgevents_push.listener.statements import statement
-from pgevents_push.testing import wait_until
 from tests.fixtures.capture import install, logged
+from tests.fixtures.patience import wait_until
 from tests.fixtures.postgres import Database
 
 PREPARE = "BEGIN; INSERT INTO t VALUES (1, 0); PREPARE TRANSACTION 'p'"

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 import psutil
 import pytest
 
-from pgevents_push.testing import wait_until
 from tests.fixtures import programs
+from tests.fixtures.patience import wait_until
 from tests.fixtures.postgres import Database
 from tests.fixtures.servers import ServerName, serving
 

@@ -14,9 +14,9 @@ from jinja2 import DictLoader
 
 from pgevents_push.errors import ConnectionLost
 from pgevents_push.extension import snapshots
-from pgevents_push.testing import wait_until
 from tests.fixtures.buffers import MORE_THAN_FITS, WIDE
 from tests.fixtures.joined import TRANSPORTS, Replica, Serve, Sse, Ws, follow
+from tests.fixtures.patience import wait_until
 from tests.fixtures.pooler import pgbouncer
 from tests.fixtures.postgres import Database
 from tests.fixtures.roles import role
@@ -286,8 +286,8 @@ def test_a_slow_client_keeps_no_transaction_open(
     site = serve(shop.app)
     many_orders(database, MORE_THAN_FITS, WIDE)
     streams = [join(Sse, site), join(Ws, site)]
-    wait_until(lambda: len(database.execute(READING)) == 2, 10)
-    wait_until(lambda: database.execute(READING) == [], 10)
+    wait_until(lambda: len(database.execute(READING)) == 2)
+    wait_until(lambda: database.execute(READING) == [])
     for item in streams[0]:
         if item.name == "bye":
             break
@@ -305,8 +305,8 @@ def test_a_document_that_is_taken_too_slowly_breaks_off(make_shop: MakeShop, ser
     many_orders(database, MORE_THAN_FITS, WIDE)
     with socket.create_connection(("127.0.0.1", site.port), 20) as connection:
         connection.sendall(b"GET /pgevents/snapshot?table=orders HTTP/1.0\r\n\r\n")
-        wait_until(lambda: database.execute(READING), 10)
-        wait_until(lambda: database.execute(READING) == [], 10)
+        wait_until(lambda: database.execute(READING))
+        wait_until(lambda: database.execute(READING) == [])
         answer = b"".join(iter(lambda: connection.recv(1 << 20), b""))
     assert answer.startswith(b"HTTP/1.1 200")
     body = answer.split(b"\r\n\r\n", 1)[1]
@@ -340,7 +340,7 @@ def test_a_slow_client_gives_way_to_an_alter_table(
     site = serve(open_shop(make_shop).app)
     many_orders(database, MORE_THAN_FITS, WIDE)
     source = join(Sse, site)
-    wait_until(lambda: database.execute(READING), 10)
+    wait_until(lambda: database.execute(READING))
     began = time.monotonic()
     database.execute("ALTER TABLE orders ADD more int")
     assert time.monotonic() - began < 10
@@ -353,7 +353,7 @@ def test_a_slow_client_gives_way_to_an_alter_table(
 def test_what_fits_into_the_queue_needs_no_transaction(
     make_shop: MakeShop, serve: Serve, database: Database, join: Join
 ) -> None:
-    shop = open_shop(make_shop, PGEVENTS_SNAPSHOT_SECONDS=5)
+    shop = open_shop(make_shop, PGEVENTS_SNAPSHOT_SECONDS=60)
     site = serve(shop.app)
     many_orders(database, 3, WIDE)
     for transport in TRANSPORTS:
@@ -372,7 +372,7 @@ def test_snapshots_take_turns(
     site = serve(shop.app)
     many_orders(database, MORE_THAN_FITS, WIDE)
     slow = join(Sse, site)
-    wait_until(lambda: len(database.execute(READING)) == 1, 10)
+    wait_until(lambda: len(database.execute(READING)) == 1)
     others = [join(transport, site, "lines") for transport in TRANSPORTS]
     stream = site.stream("table=lines&snapshot=1")
     frames = iter(stream)
@@ -396,7 +396,7 @@ def test_one_that_takes_nothing_makes_room_for_those_who_wait(
     site = serve(shop.app)
     many_orders(database, MORE_THAN_FITS, WIDE)
     asleep = join(transport, site)
-    wait_until(lambda: shop.runtime.snapshots._at_work == 1, 10)
+    wait_until(lambda: shop.runtime.snapshots._at_work == 1)
     began = time.monotonic()
     assert [item.name for item in until_ready(join(Sse, site, "lines"))] == ["snapshot", "ready"]
     assert time.monotonic() - began < 15
@@ -418,12 +418,12 @@ def test_who_waits_in_line_keeps_no_connection_of_the_app(
     site = serve(shop.up().app)
     many_orders(database, MORE_THAN_FITS, WIDE)
     join(Sse, site)
-    wait_until(lambda: len(database.execute(READING)) == 1, 10)
+    wait_until(lambda: len(database.execute(READING)) == 1)
     with ExitStack() as stack:
         for _ in range(20):  # more than the pool has
             waiting_one = stack.enter_context(socket.create_connection(("127.0.0.1", site.port), 20))
             waiting_one.sendall(b"GET /pgevents/snapshot?table=orders HTTP/1.0\r\n\r\n")
-        wait_until(lambda: len(shop.runtime.snapshots._line) == 20, 10)
+        wait_until(lambda: len(shop.runtime.snapshots._line) == 20)
         assert shop.checked_out() == 0
 
 
@@ -433,11 +433,11 @@ def test_a_killed_backend_in_the_middle(
 ) -> None:
     """What came is of a moment that is over: the client begins anew, and has each row once then."""
     site = serve(open_shop(make_shop, PGEVENTS_MAX_QUEUE_BYTES=100_000).app)
-    many_orders(database, 20, WIDE)
+    many_orders(database, MORE_THAN_FITS, WIDE)
     source = join(transport, site)
     items = iter(source)
     next(items)
-    wait_until(lambda: database.execute(READING), 10)
+    wait_until(lambda: database.execute(READING))
     database.execute(f"SELECT pg_terminate_backend(pid) FROM ({READING}) AS ours")
     for item in items:
         if item.name != "snapshot":
@@ -452,7 +452,7 @@ def test_a_killed_backend_in_the_middle(
     replica = Replica()
     for item in until_ready(source):
         replica.take(item)
-    assert (len(replica.rows), replica.complaints) == (20, [])
+    assert (len(replica.rows), replica.complaints) == (MORE_THAN_FITS, [])
 
 
 @both
@@ -561,14 +561,14 @@ def test_a_subscription_can_be_taken_back_while_it_is_shown(
     site = serve(open_shop(make_shop).app)
     many_orders(database, MORE_THAN_FITS, WIDE)
     source = join(Ws, site)
-    wait_until(lambda: database.execute(READING), 10)
+    wait_until(lambda: database.execute(READING))
     source.socket.send('{"type":"unsubscribe","ref":"1"}')
     source.socket.send('{"type":"ping"}')
     for item in source:
         if item.name != "snapshot":
             break
     assert item.name == "pong"
-    wait_until(lambda: database.execute(READING) == [], 10)
+    wait_until(lambda: database.execute(READING) == [])
     source.socket.send('{"type":"subscribe","ref":"1","table":"lines","snapshot":true}')
     assert [item.name for item in until_ready(source)] == ["snapshot", "ready"]
 
@@ -598,7 +598,7 @@ def test_a_process_that_stops_ends_streams_that_are_being_shown_rows(
     site = serve(shop.app)
     many_orders(database, MORE_THAN_FITS, WIDE)
     begun = join(Sse, site)
-    wait_until(lambda: database.execute(READING), 10)
+    wait_until(lambda: database.execute(READING))
     waits = join(Sse, site, "lines")
     wait_until(lambda: len(shop.runtime.snapshots._line) == 1)
     shop.runtime.stop()
@@ -607,4 +607,4 @@ def test_a_process_that_stops_ends_streams_that_are_being_shown_rows(
             if item.name != "snapshot":
                 break
         assert (item.name, item.data["reason"]) == ("bye", "shutdown")
-    wait_until(lambda: database.execute(READING) == [], 10)
+    wait_until(lambda: database.execute(READING) == [])

@@ -6,7 +6,6 @@ import json
 import re
 import socket
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +14,7 @@ from flask import Flask, abort, request
 
 from pgevents_push.cli import pgevents
 from pgevents_push.cursor import Cursor
-from pgevents_push.testing import wait_until
+from tests.fixtures.patience import wait_until
 from tests.fixtures.postgres import Database
 from tests.fixtures.shop import MakeShop, Shop
 from tests.fixtures.web import Site
@@ -265,11 +264,9 @@ def test_a_client_that_leaves_is_noticed_without_any_event(make_shop: MakeShop, 
     for stream in streams:
         stream.next("ready")
     assert hub.connections == 5
-    began = time.monotonic()
     for stream in streams[:4]:
         stream.close()
     wait_until(lambda: hub.connections == 1)
-    assert time.monotonic() - began < 1
     streams[4].close()
     wait_until(lambda: hub.connections == 0)
 

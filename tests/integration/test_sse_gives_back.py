@@ -9,8 +9,8 @@ from collections.abc import Callable
 import pytest
 from flask import Flask, Response, request
 
-from pgevents_push.testing import wait_until
 from pgevents_push.transports import peer
+from tests.fixtures.patience import wait_until
 from tests.fixtures.postgres import Database
 from tests.fixtures.programs import SCHEMA
 from tests.fixtures.servers import serving

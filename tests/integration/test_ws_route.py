@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from pgevents_push.testing import wait_until
+from tests.fixtures.patience import wait_until
 from tests.fixtures.ws_client import StrictClient
 from tests.fixtures.ws_server import SERVERS, ServerName, WsServer, running
+
+HEARTBEAT_SECONDS = 30
 
 
 @pytest.fixture(scope="module", params=["gthread", "pywsgi", "pywsgi kept"])
 def server(request: pytest.FixtureRequest) -> Iterator[WsServer]:
-    with running(request.param, max_subscriptions=3, heartbeat_seconds=30) as started:
+    with running(request.param, max_subscriptions=3, heartbeat_seconds=HEARTBEAT_SECONDS) as started:
         handed = request.param == "pywsgi"
         with StrictClient(started.port):
             started.until(connections=1)
@@ -150,10 +152,10 @@ def test_a_binary_message_closes_with_4400(client: StrictClient) -> None:
 
 def test_silence_is_broken_by_a_sync_that_moves_the_cursor() -> None:
     with running("pywsgi", heartbeat_seconds=0.3) as server, StrictClient(server.port) as client:
-        client.subscribe(table="other")
         began = time.monotonic()
+        client.subscribe(table="other")
         assert client.message() == {"type": "sync", "cursor": "abcd~1:1:"}
-        assert 0.2 < time.monotonic() - began < 3
+        assert 0.2 < time.monotonic() - began < 10
         last = json.loads(server.get("/feed?count=3"))["last"]  # of a table that this client does not see
         while (sync := client.message()) == {"type": "sync", "cursor": "abcd~1:1:"}:
             pass
@@ -185,7 +187,11 @@ def _next_change(client: StrictClient) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", SERVERS)
 def test_shutdown_closes_with_1012_at_once_and_takes_nobody_in(name: ServerName) -> None:
-    with running(name) as server, StrictClient(server.port) as client, StrictClient(server.port) as second:
+    with (
+        running(name, heartbeat_seconds=HEARTBEAT_SECONDS) as server,
+        StrictClient(server.port) as client,
+        StrictClient(server.port) as second,
+    ):
         client.subscribe()
         server.get("/feed?count=5")
         began = time.monotonic()
@@ -195,7 +201,7 @@ def test_shutdown_closes_with_1012_at_once_and_takes_nobody_in(name: ServerName)
         assert client.close_code() == second.close_code() == 1012
         with StrictClient(server.port) as late:
             assert late.close_code() == 1012
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < HEARTBEAT_SECONDS / 3, "told at the next heartbeat"
         server.until(connections=0, readers=0)
 
 
@@ -211,7 +217,7 @@ def test_a_client_that_is_too_slow_is_closed_with_4408(name: ServerName) -> None
         server.get("/feed?count=60&size=100000")
         server.get("/feed?table=other")
         assert other.message()["table"] == "other"
-        wait_until(lambda: server.left()["overflows"] == 1, 10)
+        wait_until(lambda: server.left()["overflows"] == 1, 30)
         assert slow.close_code() == 4408
 
 
@@ -257,50 +263,3 @@ def test_behind_a_proxy_the_own_origin_is_the_outer_one() -> None:
         ]:
             with StrictClient(server.port, headers=f"{forwarded}Origin: {origin}\r\n") as client:
                 assert client.status == status
-
-
-# --- While authorize takes its time
-
-
-SLOW = "/pgevents/ws?user=ann&seconds=1.5"
-
-
-def test_a_slow_authorize_keeps_only_its_own_client_waiting(server: WsServer) -> None:
-    with StrictClient(server.port, SLOW) as slow, StrictClient(server.port) as other:
-        other.subscribe()
-        began = time.monotonic()
-        slow.send({"type": "subscribe", "ref": "1", "table": "secret"})
-        slow.send({"type": "ping"})
-        slow.send({"type": "subscribe", "ref": "2", "table": "orders"})
-        for _ in range(5):
-            server.get("/feed?table=other")
-            server.get("/feed")
-            assert other.message()["type"] == "insert"
-        assert time.monotonic() - began < 1.4
-        answers = [slow.message()["type"]]
-        assert time.monotonic() - began > 1.4
-        assert sorted([*answers, slow.message()["type"], slow.message()["type"]]) == ["pong", "ready", "ready"]
-
-
-@pytest.mark.parametrize("end", [StrictClient.close, StrictClient.reset])
-def test_who_leaves_during_authorize_leaves_nothing(server: WsServer, end: Callable[[StrictClient], None]) -> None:
-    before = server.until(connections=0, readers=0, contexts=0)
-    clients = [StrictClient(server.port, SLOW) for _ in range(5)]
-    for client in clients:
-        client.send({"type": "subscribe", "ref": "1", "table": "secret"})
-    wait_until(lambda: server.left()["contexts"] >= 5, 10)
-    for client in clients:
-        end(client)
-    left = server.until(
-        **{name: before[name] + 1 for name in ("connections", "groups", "fds", "greenlets", "contexts")}
-    )
-    assert left["connections"] == 0
-
-
-def test_shutdown_during_authorize_is_told() -> None:
-    with running("pywsgi") as server, StrictClient(server.port, SLOW) as client:
-        client.send({"type": "subscribe", "ref": "1", "table": "secret"})
-        wait_until(lambda: server.left()["contexts"] >= 1, 10)
-        server.get("/shutdown")
-        assert client.close_code() == 1012
-        server.until(connections=0, handed_over=0, contexts=0)

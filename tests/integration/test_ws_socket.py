@@ -19,6 +19,9 @@ from tests.fixtures.ws_server import SERVERS, ServerName, WsServer, running
 
 ROOMY = 64_000_000  # of mailbox, so that these tests meet the socket's limits and not the mailbox's
 
+# A hub that waits for who takes nothing would stand still for so long.
+STALLED_SECONDS = 3.0
+
 
 @pytest.fixture(scope="module", params=SERVERS)
 def server(request: pytest.FixtureRequest) -> Iterator[WsServer]:
@@ -28,7 +31,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[WsServer]:
 
 @pytest.fixture(params=["gevent", "gevent kept"])
 def gevent_server(request: pytest.FixtureRequest) -> Iterator[WsServer]:
-    with running(request.param, max_queue_bytes=ROOMY, send_timeout_seconds=0.6, heartbeat_seconds=0.5) as started:
+    with running(request.param, max_queue_bytes=ROOMY, send_timeout_seconds=STALLED_SECONDS) as started:
         yield started
 
 
@@ -204,12 +207,12 @@ def test_a_client_that_reads_nothing_is_dropped_after_the_deadline_and_disturbs_
         for _ in range(10):
             began = time.monotonic()
             gevent_server.get("/feed")
-            other.message()
+            assert other.message()["type"] == "insert"
             slowest = max(slowest, time.monotonic() - began)
-        assert slowest < 0.5
+        assert slowest < 0.6 * STALLED_SECONDS
         gevent_server.until(connections=1, readers=1)
         other.send({"type": "ping"})
-        assert other.message()["type"] in ("pong", "sync")
+        assert other.message()["type"] == "pong"
 
 
 def test_a_client_that_vanishes_in_the_middle_of_a_write_leaves_nothing(server: WsServer) -> None:
@@ -222,7 +225,7 @@ def test_a_client_that_vanishes_in_the_middle_of_a_write_leaves_nothing(server: 
 
 def test_websocket_client_gets_along_with_it(server: WsServer) -> None:
     """An independent implementation, with its own idea of handshake and close."""
-    client = websocket.create_connection(f"ws://127.0.0.1:{server.port}/pgevents/ws", timeout=10)
+    client = websocket.create_connection(f"ws://127.0.0.1:{server.port}/pgevents/ws", timeout=30)
     client.send('{"type":"subscribe","ref":"1","table":"orders"}')
     assert '"ready"' in client.recv()
     server.get("/feed?size=200000")

@@ -69,7 +69,7 @@ class Report:
     def judge(self) -> None:
         """Add what the figures say."""
         self.problems += [problem for cost in self.parsers.values() for problem in cost.problems]
-        if statistics.median(self.stormy) > max(0.03, 5 * statistics.median(self.quiet)):
+        if statistics.median(self.stormy) > max(0.1, 5 * statistics.median(self.quiet)):
             self.problems.append("others were served late")
 
 

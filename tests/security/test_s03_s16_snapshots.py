@@ -14,9 +14,9 @@ import pytest
 from flask import Response
 
 from pgevents_push.extension import snapshots
-from pgevents_push.testing import wait_until
 from tests.fixtures.buffers import MORE_THAN_FITS, WIDE
 from tests.fixtures.house import House
+from tests.fixtures.patience import wait_until
 from tests.fixtures.watch import canary
 from tests.fixtures.web import Site
 from tests.fixtures.ws_client import StrictClient
@@ -194,6 +194,6 @@ def test_s15_each_ending_of_a_document_gives_its_place_back(house: House, ending
         else:
             client.recv(1000)
         client.close()
-    wait_until(lambda: house.inside() == 0, 15)
+    wait_until(lambda: house.inside() == 0)
     wait_until(lambda: house.runtime().snapshots._at_work == 0)
     assert house.runtime().hub.connections == 0

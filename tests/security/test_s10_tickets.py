@@ -16,9 +16,9 @@ from flask import Flask, request
 
 from pgevents_push import PGEvents
 from pgevents_push.errors import ConfigurationError
-from pgevents_push.testing import wait_until
 from pgevents_push.transports import ticket as module
 from tests.fixtures.house import House
+from tests.fixtures.patience import wait_until
 from tests.fixtures.servers import Serving
 from tests.fixtures.watch import Watch
 from tests.fixtures.web import Site, Stream
@@ -195,7 +195,7 @@ def test_s10_no_log_holds_a_ticket(serve_doors: Callable[..., Serving], watch: W
 
 
 def get(port: int, path: str, **headers: str) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     try:
         connection.request("GET", path, headers=headers)
         answer = connection.getresponse()

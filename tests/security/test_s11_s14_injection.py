@@ -16,9 +16,9 @@ from pgevents_push.capture import quote
 from pgevents_push.config import Config
 from pgevents_push.errors import PGEventsError
 from pgevents_push.event import TableName
-from pgevents_push.testing import wait_until
 from tests.fixtures.capture import installer
 from tests.fixtures.house import House
+from tests.fixtures.patience import wait_until
 from tests.fixtures.watch import MARK, Watch
 from tests.fixtures.web import Site
 from tests.fixtures.ws_client import StrictClient
@@ -48,7 +48,7 @@ def events_in(raw: bytes) -> list[tuple[str, str]]:
 
 def raw_stream(site: Site, query: str) -> Callable[[bytes], bytes]:
     """Open a stream; return what reads its body until something was in it."""
-    connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=30)
     connection.request("GET", f"/pgevents/stream?{query}")
     answer, seen = connection.getresponse(), bytearray()
     assert answer.status == 200
@@ -142,7 +142,7 @@ def test_s12_the_password_is_shown_nowhere(house: House, watch: Watch, caplog: p
     ]
     house.sql(f"ALTER ROLE {house.role} NOLOGIN")  # from now on each connection fails
     house.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", house.role)
-    wait_until(lambda: runtime.status == "reconnecting", 10)
+    wait_until(lambda: runtime.status == "reconnecting")
     try:
         runtime.connect()
     except PGEventsError as error:

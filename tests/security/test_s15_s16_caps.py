@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from pgevents_push.testing import wait_until
 from tests.fixtures.house import House
+from tests.fixtures.patience import wait_until
 from tests.fixtures.servers import ServerName, Serving
 from tests.fixtures.web import Site, Stream
 from tests.fixtures.ws_client import StrictClient

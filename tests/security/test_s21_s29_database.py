@@ -17,9 +17,10 @@ from pgevents_push.capture.render import function_name
 from pgevents_push.event import CHANGE_TYPES, ChangeEvent, TableName
 from pgevents_push.hub import Hub, View
 from pgevents_push.hub.sight import Sight
-from pgevents_push.testing import make_event, wait_until
+from pgevents_push.testing import make_event
 from pgevents_push.transports import sse_format, ws_protocol
 from tests.fixtures.house import House
+from tests.fixtures.patience import wait_until
 from tests.fixtures.roles import role
 from tests.fixtures.watch import canary
 from tests.fixtures.web import Site

@@ -16,8 +16,8 @@ from pgevents_push.event import TableName
 from pgevents_push.extension.row_security import RowSecurity
 from pgevents_push.hub import Persona
 from pgevents_push.listener import Connection
-from pgevents_push.testing import wait_until
 from tests.fixtures.house import House
+from tests.fixtures.patience import wait_until
 from tests.fixtures.watch import canary
 from tests.fixtures.web import Site
 from tests.fixtures.ws_client import StrictClient

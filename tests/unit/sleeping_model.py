@@ -15,7 +15,8 @@ takes a step, if there is one left.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from pgevents_push.listener.connection import Heard
@@ -28,6 +29,11 @@ SAVEPOINT = ("insert", "probe", "back", "insert", "probe", "visible", "unlock", 
 LONG = 30.0
 
 Choose = Callable[[int], int]
+Meet = Callable[[Hashable], None]
+
+
+class Known(Exception):
+    """From here on all is as on another way, which was gone already."""
 
 
 class Asleep(Exception):
@@ -60,6 +66,8 @@ class World:
         self._xid = self._last_ended = 0
         self._choose = choose
         self.queue: Callable[[], bool] = lambda: False
+        self.meet: Meet = lambda state: None  # called before each choice
+        self._heard: tuple[Hashable, ...] = ()  # all that the listener was answered: it depends on nothing else
 
     # what writers do
 
@@ -98,16 +106,27 @@ class World:
 
     def _some_steps(self, at_least: int = 0) -> None:
         while busy := [writer for writer in self.writers if writer.left]:
+            self.meet((at_least, *self._state()))
             chosen = self._choose(len(busy) + (at_least <= 0))
             if chosen == len(busy):
                 return
             self._step(busy[chosen])
             at_least -= 1
 
+    def _state(self) -> tuple[Hashable, ...]:
+        writers = tuple((tuple(w.left), w.xid, w.holds, w.prepared, w.rings) for w in self.writers)
+        sets = frozenset(self.committed), frozenset(self.seen)
+        return (writers, *sets, self.lock, self.told, self.buffered, self.now, self._xid, self._last_ended, self._heard)
+
     # what the listener does
 
     def execute(self, statement: str, parameters: Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
         self._some_steps()
+        answer = self._answer(statement)
+        self._heard += (tuple(answer),)
+        return answer
+
+    def _answer(self, statement: str) -> list[tuple[Any, ...]]:
         self.buffered, self.told = self.buffered or self.told, False
         if "lock_shared" in statement:
             self.lock = "unlock" not in statement
@@ -125,11 +144,18 @@ class World:
     def read(self) -> bool:
         self._some_steps()
         before, self.seen = self.seen, set(self.committed)
+        self._heard += ("read",)
         self._some_steps()  # while the result is under way, with whatever comes behind it
         self.buffered, self.told = self.buffered or self.told, False
+        self._heard += (self.seen != before,)
         return self.seen != before
 
     def wait(self, timeout: float) -> Heard:
+        heard = self._wait(timeout)
+        self._heard += (heard,)
+        return heard
+
+    def _wait(self, timeout: float) -> Heard:
         while not self._rung():
             busy = any(writer.left for writer in self.writers)
             if timeout > LONG / 2 and not busy:
@@ -152,6 +178,7 @@ class World:
         self._some_steps(at_least=1)
         self.now += timeout
         self.told = self.buffered = False
+        self._heard += ("paused",)
         return "silent"
 
 
@@ -168,9 +195,10 @@ def missed(world: World, make: Callable[[World], Doorbell]) -> set[str]:
     raise AssertionError("it never falls asleep")
 
 
-def explore(run: Callable[[Choose], None]) -> int:
-    """Run with every sequence of choices; return how many there were."""
+def explore(run: Callable[[Choose, Meet], None]) -> int:
+    """Run with every sequence of choices, but for those that come to where another one was; return how many runs."""
     path: list[list[int]] = []  # [chosen, options] of each choice
+    ways: dict[Hashable, list[int]] = {}  # by which choices each state was met first
     runs = 0
     while True:
         depth = 0
@@ -182,7 +210,13 @@ def explore(run: Callable[[Choose], None]) -> int:
             depth += 1
             return path[depth - 1][0]
 
-        run(choose)
+        def meet(state: Hashable) -> None:
+            way = [chosen for chosen, _ in path[:depth]]  # noqa: B023  (of this run, which is over before the next)
+            if ways.setdefault(state, way) != way:
+                raise Known
+
+        with suppress(Known):
+            run(choose, meet)
         runs += 1
         while path and path[-1][0] + 1 == path[-1][1]:
             path.pop()

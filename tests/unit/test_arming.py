@@ -14,7 +14,7 @@ from pgevents_push.listener.arming import LOCK, Arming
 from pgevents_push.listener.connection import Heard
 from pgevents_push.listener.doorbell import Doorbell
 from pgevents_push.listener.pace import Allowance
-from tests.unit.sleeping_model import COMMIT, LONG, PREPARE, ROLLBACK, SAVEPOINT, Choose, World, explore, missed
+from tests.unit.sleeping_model import COMMIT, LONG, PREPARE, ROLLBACK, SAVEPOINT, Choose, Meet, World, explore, missed
 
 # One commit as a single step, so that two writers have few enough orders to go through.
 SHORT = ("insert", "probe", "visible", "unlock")
@@ -38,7 +38,7 @@ class Whole(World):
 
 
 def ours(world: World) -> Doorbell:
-    return Doorbell(world, LONG, clock=lambda: world.now)
+    return Doorbell(world, LONG, clock=lambda: world.now, used=lambda: 0.0)
 
 
 class ReadsBeforeTheLock(Doorbell):
@@ -107,7 +107,7 @@ def with_arming(kind: type[Arming]) -> Callable[[World], Doorbell]:
 
 
 def with_doorbell(kind: type[Doorbell]) -> Callable[[World], Doorbell]:
-    return lambda world: kind(world, LONG, clock=lambda: world.now)
+    return lambda world: kind(world, LONG, clock=lambda: world.now, used=lambda: 0.0)
 
 
 class Missed(Exception):
@@ -117,8 +117,10 @@ class Missed(Exception):
 def explore_all(
     scripts: Sequence[Sequence[str]], make: Callable[[World], Doorbell] = ours, kind: type[World] = World
 ) -> int:
-    def run(choose: Choose) -> None:
-        if missed(kind(scripts, choose), make):
+    def run(choose: Choose, meet: Meet) -> None:
+        world = kind(scripts, choose)
+        world.meet = meet
+        if missed(world, make):
             raise Missed
 
     return explore(run)

@@ -273,7 +273,7 @@ def test_silence_is_broken(make: Callable[..., World]) -> None:
     world = make(heartbeat_seconds=0.2)
     client = world.client()
     world.publish()
-    ends = time.monotonic() + 5
+    ends = time.monotonic() + 30
     data = ""
     while data.count("event: sync") < 3:
         world.work()
@@ -290,7 +290,7 @@ def test_who_is_stuck_for_long_is_dropped(make: Callable[..., World], monkeypatc
     world.work()
     assert world.broadcaster.connections == 1
     monkeypatch.setattr(peer, "STUCK_SECONDS", 0.05)
-    ends = time.monotonic() + 5
+    ends = time.monotonic() + 30
     while world.broadcaster.connections:
         world.work()
         assert time.monotonic() < ends
@@ -456,7 +456,7 @@ def test_too_much_behind_what_is_pending_ends_the_streams(make: Callable[..., Wo
 
 
 def test_stop_says_the_last_words_of_many(make: Callable[..., World], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(broadcasters, "STOP_SECONDS", 0.3)
+    monkeypatch.setattr(broadcasters, "STOP_SECONDS", 2.0)
     world = make()
     clients = [world.client() for _ in range(2 * SLICE)]
     stuck = world.client(OTHERS)

@@ -95,17 +95,17 @@ def test_of_a_crowd_one_asks() -> None:
 
     def wait() -> None:
         inside.set()
-        go.wait(5)
+        go.wait(30)
 
     catalog.before = wait
     found: list[object] = []
     crowd = [threading.Thread(target=lambda: found.append(known.of(ORDERS))) for _ in range(8)]
     for thread in crowd:
         thread.start()
-    assert inside.wait(5)
+    assert inside.wait(30)
     go.set()
     for thread in crowd:
-        thread.join(5)
+        thread.join(30)
     assert len(found) == 8
     assert len(set(map(id, found))) == 1
     assert catalog.connections == 1

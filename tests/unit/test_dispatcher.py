@@ -13,7 +13,8 @@ from pgevents_push import waiting
 from pgevents_push.capture import resolve
 from pgevents_push.event import CHANGE_TYPES, ChangeEvent
 from pgevents_push.handlers import Dispatcher, Handler
-from pgevents_push.testing import make_event, wait_until
+from pgevents_push.testing import make_event
+from tests.fixtures.patience import wait_until
 
 
 def handler(function: Callable[[ChangeEvent], object]) -> Handler:

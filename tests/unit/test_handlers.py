@@ -14,7 +14,8 @@ from pgevents_push import signals
 from pgevents_push.capture import resolve
 from pgevents_push.event import CHANGE_TYPES, ChangeEvent, ChangeType
 from pgevents_push.handlers import Dispatcher, Handler
-from pgevents_push.testing import make_event, wait_until
+from pgevents_push.testing import make_event
+from tests.fixtures.patience import wait_until
 
 SECONDS = 5.0
 

@@ -177,7 +177,7 @@ def test_who_waits_for_a_position_is_woken_by_it() -> None:
     thread = threading.Thread(target=lambda: found.append(hub.subscribe(mailbox, [view(Encoder())], 10)))
     thread.start()
     hub.publish([change(1)], "c1")
-    thread.join(5)
+    thread.join(30)
     assert found == ["c1"]
     assert mailbox.take(0) == []
 
@@ -269,7 +269,7 @@ def test_close_wakes_who_waits_for_a_position_and_who_waits_for_a_frame() -> Non
         thread.start()
     hub.close("shutdown")
     for thread in threads:
-        thread.join(5)
+        thread.join(30)
     assert sorted(map(repr, done)) == ["None", "[]"]
 
 
@@ -428,7 +428,7 @@ def test_publish_does_not_wait_while_history_is_searched(monkeypatch: pytest.Mon
     def search(*_: object) -> list[ChangeEvent]:
         publishing = threading.Thread(target=hub.publish, args=([], "abcd~2:2:"))
         publishing.start()
-        publishing.join(2)
+        publishing.join(30)
         searched.append(publishing.is_alive())
         return []
 

@@ -13,7 +13,7 @@ from pgevents_push.errors import ConnectionLost
 from pgevents_push.extension import judging
 from pgevents_push.extension.judging import Judging
 from pgevents_push.hub import Hub, Pending, Persona, Sight, Subscription, View, look
-from pgevents_push.testing import wait_until
+from tests.fixtures.patience import wait_until
 from tests.fixtures.views import deleted, inserted, seen, too_large, truncated, updated, view
 
 ANN, BOB = Persona("web", (("app.user", "ann"),)), Persona("web", (("app.user", "bob"),))
@@ -88,7 +88,7 @@ def test_the_answer_wakes_who_waits() -> None:
     thread = threading.Thread(target=wait)
     thread.start()
     world.judge.say()
-    thread.join(5)
+    thread.join(30)
     assert len(found) == 1
 
 
@@ -165,7 +165,7 @@ class AnsweredEarly(Pending):
     mailbox: Subscription
 
     def watch(self, watcher: Callable[[], None]) -> None:
-        wait_until(lambda: bool(self.mailbox._awake._cond._waiters), 5)  # type: ignore[attr-defined]
+        wait_until(lambda: bool(self.mailbox._awake._cond._waiters))  # type: ignore[attr-defined]
         self.judge(True, True)
         super().watch(watcher)
 
@@ -182,7 +182,7 @@ def test_an_answer_that_comes_just_before_it_is_watched_wakes_who_waits() -> Non
     thread = threading.Thread(target=wait, daemon=True)
     thread.start()
     mailbox.put(early)
-    thread.join(5)
+    thread.join(30)
     assert len(found) == 1
 
 

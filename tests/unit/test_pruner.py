@@ -66,7 +66,7 @@ def test_processes_prune_about_four_times_a_slot_and_not_in_step(seconds: float,
         clock[0] = 1000.0 + at * every
         pruner.look()
         if pruner._task is not None:
-            pruner._task.join(5)
+            pruner._task.join(30)
         seen.append(pruner.count)
     assert seen == [0, 0, 1, 1, 2, 2, 3]
 

@@ -11,7 +11,7 @@ import pytest
 from flask import Flask
 
 from pgevents_push.extension import serving
-from pgevents_push.testing import wait_until
+from tests.fixtures.patience import wait_until
 
 
 class Service:
@@ -111,10 +111,10 @@ def test_a_servers_main_loop_is_seen_from_another_thread(module: str) -> None:
     loop = called_in(module, "serve_forever", "(begun.set(), end.wait(10))", begun=begun, end=end)
     thread = threading.Thread(target=loop)
     thread.start()
-    assert begun.wait(5)
+    assert begun.wait(30)
     assert serving.is_serving()
     end.set()
-    thread.join(5)
+    thread.join(30)
     assert not serving.is_serving()
 
 
@@ -142,4 +142,4 @@ def test_a_watched_service_starts_when_the_loop_runs_and_one_that_fails_harms_no
         wait_until(lambda: "could not start with the server" in caplog.text)
     finally:
         end.set()
-        thread.join(5)
+        thread.join(30)

@@ -14,7 +14,7 @@ from pgevents_push.event import CHANGE_TYPES, TableName
 from pgevents_push.extension.snapshots import CHUNK_CHARACTERS, Snapshots, chunks
 from pgevents_push.hub import Chunk, Shipment, View
 from pgevents_push.listener import Connection
-from pgevents_push.testing import wait_until
+from tests.fixtures.patience import wait_until
 
 TABLE = TableName("public", "t")
 VIEW = View(TABLE, frozenset(CHANGE_TYPES), None, None, lambda event, view: None)
@@ -87,7 +87,7 @@ def test_no_more_are_read_at_a_time_than_allowed_and_who_came_first_is_first() -
     world.gate.clear()
     shipments = [world.take() for _ in range(6)]
     for _ in range(2):
-        assert world.reading.acquire(timeout=5)
+        assert world.reading.acquire(timeout=30)
     assert [shipment.cursor is not None for shipment in shipments] == [True, True, False, False, False, False]
     shipments[2].close()
     world.gate.set()
@@ -136,7 +136,7 @@ def test_who_waits_in_line_when_the_process_stops_is_sent_away() -> None:
     world = World(readers=1)
     world.gate.clear()
     first, second = world.take(), world.take()
-    assert world.reading.acquire(timeout=5)
+    assert world.reading.acquire(timeout=30)
     world.snapshots.close()
     with pytest.raises(ConnectionLost, match="stopping"):
         second.take()

@@ -9,7 +9,7 @@ import pytest
 
 from pgevents_push.errors import Crowded
 from pgevents_push.extension.turns import AWAY_SECONDS, Turns
-from pgevents_push.testing import wait_until
+from tests.fixtures.patience import wait_until
 
 
 class Counter:

@@ -197,11 +197,11 @@ def test_no_cursor_is_told_while_one_that_comes_back_waits() -> None:
 
 
 def test_what_the_client_says_during_its_last_page_is_heard_at_once() -> None:
-    world = World(heartbeat_seconds=5.0)
+    world = World(heartbeat_seconds=60.0)
     begun = time.monotonic()
     connection = world.run(subscribes("a", since=position(0)), says(type="ping"))
     assert connection.kinds() == ["ready a", "pong"]
-    assert time.monotonic() - begun < 4
+    assert time.monotonic() - begun < 30
 
 
 def test_pages_that_show_nothing_move_that_subscription_on() -> None:
