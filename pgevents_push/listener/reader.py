@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pgevents_push.cursor import Cursor, Snapshot
+from pgevents_push.errors import CursorError
 from pgevents_push.listener.batch import Batch, batch_of
 from pgevents_push.listener.reading import READ_BYTES, Execute, Reading, bounds
 from pgevents_push.listener.shapes import parse_shapes
@@ -29,7 +30,7 @@ def read_since(execute: Execute, cursor: Cursor, most: int) -> Iterator[Batch]:
     cursor knows which of the older transactions have ended meanwhile.
 
     :param execute: runs one statement and returns its rows, each in a snapshot of its own.
-    :raises CursorError: the cursor's event is no longer in the log.
+    :raises CursorError: the cursor's event is no longer in the log, or nothing of what was too much for one answer.
     """
     if cursor.until is not None:
         yield from Reading(cursor, cursor.until, most).batches(execute)
@@ -38,9 +39,14 @@ def read_since(execute: Execute, cursor: Cursor, most: int) -> Iterator[Batch]:
     head, *rows = execute(since, {**bounds(cursor.snapshot), "limit": most, "bytes": READ_BYTES})
     snapshot, complete, shapes = head[HEAD:]
     # Not further than what is known to be committed, see cursor.py: the rest is looked at again next time.
-    newest = {row[1] for row in rows} if complete else execute(_NEWEST)[0]
+    newest = {row[1] for row in rows} if complete else {row[0] for row in execute(_NEWEST)}
     until = Snapshot.parse(snapshot).up_to(max([cursor.snapshot.xmax - 1, *map(int, newest)]))
     if complete:
         yield batch_of(rows, cursor, until, finished=True, shapes=parse_shapes(shapes))
-    else:
-        yield from Reading(cursor, until, most).batches(execute)
+        return
+    found = False
+    for batch in Reading(cursor, until, most).batches(execute):
+        found = True
+        yield batch
+    if not found:
+        raise CursorError("the log was emptied while it was read")

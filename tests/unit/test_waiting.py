@@ -91,6 +91,23 @@ def test_a_wake_from_another_thread_ends_the_wait() -> None:
     wake.close()
 
 
+def test_a_wake_is_not_closed_while_it_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    wake, write, seen = Wake(), os.write, []
+    closer = threading.Thread(target=wake.close)
+
+    def slow(fd: int, data: bytes) -> int:
+        closer.start()
+        closer.join(0.1)
+        seen.append(os.readlink(f"/proc/self/fd/{fd}"))  # closed, another file may have its number
+        return write(fd, data)
+
+    monkeypatch.setattr(os, "write", slow)
+    wake.set()
+    closer.join(5)
+    assert len(seen) == 1
+    assert wake.fileno() == -1
+
+
 def test_peer_gone(pair: Pair) -> None:
     one, other = pair
     assert waiting.peer_gone(one) is False
