@@ -40,16 +40,19 @@ def prepared(file: str, name: str | None = None, **parts: str) -> Prepared:
     """Return the statement in sql/`file`, to be prepared.
 
     :param name: when the file is not to name it.
-    :param parts: what to put into its places, which are written as {part}.
+    :param parts: see `statement`.
     """
-    text = statement(file)
-    for part, content in parts.items():
-        text = text.replace(f"{{{part}}}", content)
-    found = Prepared(text)
+    found = Prepared(statement(file, **parts))
     found.name = "pgevents_" + (name or file.removesuffix(".sql"))
     return found
 
 
-def statement(name: str) -> str:
-    """Return the statement in sql/`name` of this room."""
-    return sql.statement("pgevents_push.listener", name)
+def statement(name: str, **parts: str) -> str:
+    """Return the statement in sql/`name` of this room.
+
+    :param parts: what to put into its places, which are written as {part}.
+    """
+    text = sql.statement("pgevents_push.listener", name)
+    for part, content in parts.items():
+        text = text.replace(f"{{{part}}}", content)
+    return text

@@ -22,7 +22,7 @@ def test_parameters_are_numbered_once_and_typed_by_their_casts() -> None:
 
 
 def test_a_part_is_put_into_its_place_and_its_parameters_count() -> None:
-    made = prepared("since.sql", "other", running="UNION ALL SELECT %(xip)s")
+    made = prepared("since.sql", "other", running="UNION ALL SELECT %(xip)s", change="l.id")
     assert made.command.startswith("PREPARE pgevents_other AS WITH")
     assert "UNION ALL SELECT $2" in made.command
     assert "{" not in made
