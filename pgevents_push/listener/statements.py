@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import cached_property
+from typing import Any
 
 from pgevents_push import sql
 
@@ -30,10 +32,27 @@ class Prepared(str):
         arguments = (f"%({name})s" + (f"::{kind}" if kind else "") for name, kind in self._parameters.items())
         return f"EXECUTE {self.name}({', '.join(arguments)})"
 
+    def filled(self, parameters: Mapping[str, Any]) -> str | None:
+        """Return `call` with its parameters written into it, where all are numbers: psycopg2 takes 12 us for four.
+        None: there are others."""
+        literals = {name: _literal(value) for name, value in parameters.items()}
+        return None if None in literals.values() else self.call % literals
+
     @property
     def _parameters(self) -> dict[str, str]:
         """The names in order, with the types that they are cast to."""
         return dict(_PARAMETER.findall(self))
+
+
+def _literal(value: Any) -> str | None:
+    """Write a number, a text of digits, or a list of such texts."""
+    if isinstance(value, list):
+        return f"'{{{','.join(value)}}}'" if all(map(_is_number, value)) else None
+    return f"'{value}'" if isinstance(value, int) or _is_number(value) else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, str) and value.isascii() and value.isdigit()
 
 
 def prepared(file: str, name: str | None = None, **parts: str) -> Prepared:
