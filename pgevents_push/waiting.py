@@ -142,7 +142,7 @@ class Watch:
         self._watchers: dict[int, Any] = {}
         if cooperative():
             self._hub = gevent.get_hub()
-            self._loop: Any = self._hub.loop
+            self._loop: Any = cast(Any, self._hub.loop)
             for fd in fds:
                 self._watchers[fd] = watcher = self._loop.io(fd, _READABLE)
                 watcher.priority = self._loop.MAXPRI  # before the timer, where both are due

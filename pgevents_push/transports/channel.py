@@ -129,7 +129,8 @@ class Channel:
         self._frames.append(frame)
         self._starts.append(self._starts[-1] + len(frame))
         if not self.is_fresh:
-            self.freshen()
+            self.is_fresh = True
+            self._fresh(self)
         return len(self.members)
 
     def _add(self, frame: bytes) -> None:
@@ -186,6 +187,15 @@ class Channel:
         fits = bisect_right(self._starts, self._starts[at] + WRITE_BYTES) - 1
         upto = min(end, max(at + 1, fits))
         return b"".join(self._frames[at:upto]), self._first + upto
+
+    def take_only(self, client: Client) -> bytes | None:
+        """Let the only client have the only frame, which is forgotten; None: it lacks another number of frames."""
+        if len(self._frames) != 1 or client.position != self._first:
+            return None
+        self._first += 1
+        client.position = self._first
+        del self._starts[0]
+        return self._frames.pop()
 
     def unsent(self, position: int) -> list[bytes | Pending]:
         """Return all that a client at this position has not been sent."""

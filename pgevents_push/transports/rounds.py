@@ -77,6 +77,13 @@ class Rounds:
                 self._rounds.append(Round(channel))
                 continue
             [client] = channel.members
+            if client.closed is None and client.rest is None and (frame := channel.take_only(client)) is not None:
+                if frame is not joined or channel.wire is not wire:
+                    joined, wire, data = frame, channel.wire, channel.wire.wrap(frame)
+                channel.is_fresh = False
+                if data:
+                    crowd.write(client, data, now)
+                continue
             end = channel.end
             if client.closed is None and client.rest is None:
                 frames, client.position = channel.between(client.position, end)
