@@ -49,8 +49,8 @@ class Sight:
         self.event = event
         self._counts = counts
         self._frames: dict[object, bytes | None] = {}
-        # What `_note` said, and who was shown the change itself last: mostly the next view compares the same columns and
-        # shows the same. It is then judged in a fourth of the time.
+        # What `_note` said, and how the change itself was shown last: mostly the next view compares the same columns
+        # and shows the same. It is then judged in a third of the time.
         self._columns: frozenset[str] | None = None
         self._rows: list[Row] = []
         self._face: object = None
