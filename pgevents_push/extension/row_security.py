@@ -80,9 +80,11 @@ class RowSecurity:
     def _judge(
         self, table: TableName, persona: Persona, pending: list[Pending], policies: dict[tuple[TableName, str], str]
     ) -> None:
-        known = [one for one in pending if _is_whole(one)]
+        known: list[Pending] = []
         for one in pending:
-            if one not in known:
+            if _is_whole(one):
+                known.append(one)
+            else:
                 one.give_up("overflow" if one.sight.event.truncated else "schema")
         images = list(dict.fromkeys(image for one in known for image in _images(one.sight.event)))
         try:

@@ -3,7 +3,6 @@ ways to its clients."""
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +11,7 @@ import pytest
 
 from tests.fixtures.raw_stream import RawStream
 from tests.fixtures.servers import ServerName
-from tests.fixtures.worlds import CASES, World, names_of, world_of
+from tests.fixtures.worlds import CASES, World, Writing, names_of, world_of
 
 APP = "tests.fixtures.rights_app:app"
 SETTINGS: dict[str, Any] = {"max_connections_per_identity": 3, "history_bytes": 0}
@@ -79,24 +78,11 @@ def test_rows_that_postgresql_judges_are_not_overtaken_by_others(world: World) -
 
 
 def test_streams_that_come_while_rows_are_judged_get_everything_once(world: World) -> None:
-    ids = iter(range(10_000))
-    stop = threading.Event()
-
-    def write() -> None:
-        while not stop.is_set():
-            insert(world, "notes", next(ids), "ann")
-
-    writer = threading.Thread(target=write)
-    writer.start()
-    try:
+    with Writing(lambda number: insert(world, "notes", number, "ann")) as writing:
         streams = [_reading(world) for _ in range(3)]
-    finally:
-        stop.set()
-        writer.join()
-    last = next(ids) - 1
     for stream in streams:
-        stream.changes(last - stream.ids[0] + 1)
-        assert stream.ids == list(range(stream.ids[0], last + 1))
+        stream.changes(writing.last - stream.ids[0] + 1)
+        assert stream.ids == list(range(stream.ids[0], writing.last + 1))
     world.until(handed_over=3 if world.handed else 0)
 
 
@@ -203,28 +189,15 @@ def test_each_socket_gets_what_is_theirs_in_order(world: World, table: str) -> N
 
 
 def test_sockets_that_come_and_change_while_rows_are_judged_get_everything_once(world: World) -> None:
-    ids = iter(range(10_000))
-    stop = threading.Event()
-
-    def write() -> None:
-        while not stop.is_set():
-            insert(world, "notes", next(ids), "ann")
-
-    writer = threading.Thread(target=write)
-    writer.start()
-    try:
+    with Writing(lambda number: insert(world, "notes", number, "ann")) as writing:
         client = world.talk(**headers("ann"))
         client.live(table="notes")
         for number in range(10):
             client.live(f"other {number}", table="notes")
             client.ask()
             client.send({"type": "unsubscribe", "ref": f"other {number}"})
-    finally:
-        stop.set()
-        writer.join()
-    last = next(ids) - 1
-    client.until(lambda: last in client.ids())
-    assert client.ids() == list(range(client.ids()[0], last + 1))
+    client.until(lambda: writing.last in client.ids())
+    assert client.ids() == list(range(client.ids()[0], writing.last + 1))
     for number in range(10):
         extra = client.ids(f"other {number}")
         assert not extra or extra == list(range(extra[0], extra[0] + len(extra)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
@@ -11,7 +10,7 @@ import pytest
 
 from pgevents_push.testing import wait_until
 from tests.fixtures.servers import ServerName
-from tests.fixtures.worlds import CASES, HEARTBEAT, MARK, World, names_of, world_of
+from tests.fixtures.worlds import CASES, HEARTBEAT, MARK, World, Writing, names_of, world_of
 from tests.fixtures.ws_client import StrictClient, TalkingClient, client_frame
 
 
@@ -65,17 +64,7 @@ def test_who_subscribes_and_unsubscribes_among_changes_misses_none_and_gets_none
     client, other = world.talk(), world.talk()
     client.live()
     other.live()
-    stop = threading.Event()
-    written = [0]
-
-    def write() -> None:
-        while not stop.is_set():
-            written[0] += 1
-            world.insert(written[0])
-
-    writer = threading.Thread(target=write)
-    writer.start()
-    try:
+    with Writing(world.insert) as writing:
         for number in range(30):
             client.live(f"more {number}", table=["orders", "Order Line"][number % 2])
             client.ask()
@@ -86,12 +75,9 @@ def test_who_subscribes_and_unsubscribes_among_changes_misses_none_and_gets_none
             client.ask()
             other.ask()  # which nobody else reads
             assert f"more {number}" not in {m.get("ref") for m in client.told[told:]}
-    finally:
-        stop.set()
-        writer.join()
     for one in (client, other):
-        one.until(lambda one=one: written[0] in one.ids())  # type: ignore[misc]
-        assert one.ids() == list(range(1, written[0] + 1))
+        one.until(lambda one=one: writing.last in one.ids())  # type: ignore[misc]
+        assert one.ids() == list(range(writing.last + 1))
     for number in range(0, 30, 2):
         extra = client.ids(f"more {number}")
         assert extra == list(range(extra[0], extra[0] + len(extra))) if extra else True
