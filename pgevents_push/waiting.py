@@ -149,7 +149,7 @@ class Watch:
 
     def wait(self, wanted: Sequence[int], timeout: float) -> set[int]:
         """See `wait_any`."""
-        if not self._watchers:
+        if not self._watchers or gevent.get_hub() is not self._hub:  # that of another thread
             return wait_any(wanted, (), timeout)
         for fd in wanted:
             if not (watcher := self._watchers[fd]).active:

@@ -82,6 +82,19 @@ def test_a_watch_waits_again_and_again(pair: Pair, monkeypatch: pytest.MonkeyPat
         watch.close()
 
 
+def test_a_watch_serves_another_thread_too(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "cooperative", lambda: True)
+    one, other = pair
+    watch = waiting.Watch(other.fileno())
+    one.send(b"x")
+    found: list[set[int]] = []
+    thread = threading.Thread(target=lambda: found.append(watch.wait([other.fileno()], 5)))
+    thread.start()
+    thread.join(10)
+    assert found == [{other.fileno()}]
+    watch.close()
+
+
 def test_what_is_readable_while_nobody_waits_does_not_keep_the_hub_busy(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
