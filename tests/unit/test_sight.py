@@ -252,7 +252,7 @@ def test_who_is_looked_at_with_others_sees_what_he_sees_alone(hidden: tuple[str,
     """Also of rows that lack a column, which are judged by what is there."""
     events = [make(row) for row in _ROWS for make in (inserted, deleted)]
     events += [updated(before, after) for before in _ROWS for after in _ROWS if before != after]
-    events += [truncated(), too_large("insert", 1), too_large("update", 1, "total"), too_large("delete", 1)]
+    events += [truncated(), too_large("insert", 1), too_large("update", 1, 1, "total"), too_large("delete", 1)]
     for event in events:
         event = event.replace(row_json=_without(event.row_json, hidden), old_json=_without(event.old_json, hidden))
         for looks in (_LOOKS, _LOOKS[::-1]):
