@@ -80,7 +80,7 @@ class Runner:
         self._most = most
         self._queue: deque[tuple[Handler, ChangeEvent]] = deque()
         self._changed = threading.Condition()
-        self._stopping = False
+        self._stopping = self._told_absent = False
         self._pid = os.getpid()
         self._task = waiting.spawn(self._run, name=f"pgevents-handler {handler.name}")
 
@@ -128,10 +128,20 @@ class Runner:
     def _call(self, handler: Handler, event: ChangeEvent) -> None:
         # A copy of its own: what a handler does to event.row stays with that handler.
         own = event.replace(loader=_loader(handler.target))
+        self._tell_absent(handler, own)
         with self._app.app_context():  # leaving it removes Flask-SQLAlchemy's session
             if handler.wants(own):
                 handler.function(own)
                 self.tally.counts["handled"] += 1
+
+    def _tell_absent(self, handler: Handler, event: ChangeEvent) -> None:
+        """For the developer who mistyped a column of a table given by name: else his handler is silently never called.
+        Once: a column may also have been dropped."""
+        if handler.columns is None or handler.target.columns is not None or not event.row or self._told_absent:
+            return
+        if absent := handler.columns - event.row.keys():
+            self._told_absent = True
+            log.warning("handler %s: no such column in %s: %s", self._name, event.table_name, ", ".join(sorted(absent)))
 
     def _failed(self, event: ChangeEvent, error: BaseException) -> None:
         self.tally.counts["failed"] += 1

@@ -50,7 +50,8 @@ export interface Bye {
 }
 export interface StreamError {
   /** refused: the server's answer; connection: there was none, or it broke off; silent: nothing came for too long;
-   * truncated: a live table lacks the row `pk`, which is over the server's size cap. */
+   * truncated: a live table lacks the row `pk`, which is over the server's size cap; keys: a transaction moves rows
+   * over each other's keys, the live table loads its rows again. */
   reason: string;
   pk?: Key;
   /** Of HTTP, also over a WebSocket. */

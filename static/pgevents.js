@@ -3,7 +3,6 @@
 // From below: pure functions; asking the server; keepOpen, a connection that comes back; PgEventSource; the ways to
 // carry changes; openLink, the one connection of a hub or of all tabs; openChannel and connect; liveTable.
 
-const CHANGES = ["insert", "update", "delete", "truncate"];
 // Silence for three of the server's heartbeats means that a connection is dead, whatever the socket says.
 const MISSED_HEARTBEATS = 3000;
 const SILENCE = 45_000;
@@ -24,8 +23,9 @@ function streamUrl(base, wishes) {
   const add = (name, value) => url.searchParams.append(name, value);
   for (const table of distinct(wishes, "table")) {
     const mine = wishes.filter((wish) => wish.table === table);
+    const [{ filter }] = mine;
     add("table", table);
-    if (mine[0].filter) add("filter", `${table}.${mine[0].filter}`);
+    if (filter) add("filter", `${table}.${filter}`);
     for (const column of union(mine, "columns")) add("columns", `${table}.${column}`);
   }
   for (const type of union(wishes, "events")) add("events", type);
@@ -41,12 +41,13 @@ const bare = (table) => table.replaceAll('"', "").split(".").pop();
 
 // A cursor is `epoch~xmin:xmax:running`, perhaps with more behind it: a snapshot of PostgreSQL, its running
 // transactions as the distances from xmin on. That is the server's business; this module comes from the server.
-const snapshot = (cursor, [xmin, xmax, text] = `${cursor.split("~")[1]}::`.split(":"), tx = +xmin) => [
+const snapshot = (cursor = "", [xmin, xmax, text] = `${cursor.split("~")[1]}::`.split(":"), tx = +xmin) => [
   xmin,
   xmax,
   text && text.split(".").map((distance) => (tx += +distance)),
 ];
-// Of two with one xmax the one with more running transactions is older. One that was too long to be told is the oldest.
+// Of two with one xmax the one with more running transactions is older. None, or one that was too long to be told, is
+// the oldest.
 const age = (cursor, [, xmax, running] = snapshot(cursor)) => xmax - running.length / 1e4 || 0;
 
 /** Whether a transaction, once committed, is part of what a cursor has behind it. */
@@ -76,7 +77,7 @@ function eventStream(hear, retry, id = "") {
     } else if (field === "data") data += `${value}\n`;
     else if (field === "event") type = value;
     else if (field === "id" && !value.includes("\0")) id = value;
-    else if (field === "retry" && value > 0) retry(+value);
+    else if (field === "retry" && value > 0) retry(value);
   };
   return (text) => {
     if (afterCR) text = text.replace(/^\n/, ""); // a CRLF that was cut in two
@@ -91,25 +92,21 @@ function eventStream(hear, retry, id = "") {
 // --- Asking the server
 
 const isFinal = (status) => status < 500 && ![200, 401, 408, 425, 429].includes(status);
-const asError = (error) => (error.reason ? error : { reason: "connection", detail: `${error}` });
+const asError = (error) => (error?.reason ? error : { reason: "connection", detail: `${error}` });
 // Calls in one go count as one.
 const gathered = (act) => {
   let timer;
-  return () => {
-    clearTimeout(timer);
-    timer = setTimeout(act, 0);
-  };
+  return () => (timer ??= setTimeout(() => act((timer = undefined)), 0));
 };
 const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
 /** Fetch. What is not as it should be is thrown, as an error event; `final`: asking again would not help. */
 async function ask(url, mime, { headers, credentials }, signal, more) {
-  const own = await headers?.();
-  const answer = await fetch(url, { headers: { Accept: mime, ...more, ...own }, credentials, signal, cache: "no-store" });
+  headers = { Accept: mime, ...more, ...(await headers?.()) };
+  const answer = await fetch(url, { headers, credentials, signal, cache: "no-store" });
   const { status } = answer;
   if (status === 200 && answer.headers.get("content-type")?.startsWith(mime)) return answer;
-  const after = answer.headers.get("retry-after");
-  const wait = Math.min(LONGEST_WAIT, after * 1000 || 0);
+  const wait = Math.min(LONGEST_WAIT, answer.headers.get("retry-after") * 1000 || 0);
   throw { ...(await answer.json().catch(() => {})), reason: "refused", status, wait, final: isFinal(status) };
 }
 
@@ -133,10 +130,10 @@ function keepOpen({ minDelay, maxDelay, heartbeat = SILENCE }, carry, failed) {
     signal.aborted || fail(error);
   };
   const fail = (error = {}) => {
-    const { final, wait = 0 } = error;
+    const { wait = 0 } = error;
     stop();
     notBefore = Date.now() + wait;
-    if (!final) timer = setTimeout(open, Math.max(wait, backoff(attempt++, minDelay, maxDelay)));
+    if (!error.final) timer = setTimeout(open, Math.max(wait, backoff(attempt++, minDelay, maxDelay)));
     failed(error);
   };
   // A timer does not run while a laptop sleeps, therefore the clock. Called also when the network came back or
@@ -151,7 +148,9 @@ function keepOpen({ minDelay, maxDelay, heartbeat = SILENCE }, carry, failed) {
   for (const type of ["online", "pageshow", "visibilitychange"]) addEventListener(type, watch, end);
   const connection = {
     open,
-    heard: () => (heardAt = Date.now()),
+    heard() {
+      heardAt = Date.now();
+    },
     close() {
       end.abort();
       stop();
@@ -181,7 +180,8 @@ export class PgEventSource extends EventTarget {
   constructor(url, { withCredentials = false, ...options } = {}) {
     super();
     const { href, origin } = new URL(url, location);
-    Object.assign(this, { url: href, withCredentials });
+    this.url = href;
+    this.withCredentials = withCredentials;
     if (withCredentials) options.credentials = "include";
     let cursor;
     const tell = (readyState, event) => {
@@ -190,7 +190,7 @@ export class PgEventSource extends EventTarget {
     };
     const carry = (signal, connection) => {
       const hear = (type, data, lastEventId) => {
-        if (type !== "bye") connection.good(type === "ready" && /"heartbeat":([\d.]+)/.exec(data)?.[1]);
+        if (type !== "bye") connection.good(type === "ready" && /heartbeat":([\d.]+)/.exec(data)?.[1]);
         cursor = lastEventId;
         tell(1, new MessageEvent(type, { data, lastEventId, origin }));
       };
@@ -225,7 +225,7 @@ const nativeStream = (url, options, cursor = "", signal, { heard }, hear) =>
     const source = new EventSource(`${url}&lastEventId=${cursor}`);
     signal.onabort = () => source.close();
     source.onerror = fail;
-    for (const type of [...CHANGES, "ready", "gap", "sync", "bye"]) {
+    for (const type of ["insert", "update", "delete", "truncate", "ready", "gap", "sync", "bye"]) {
       source.addEventListener(type, ({ data, lastEventId }) => hear(type, data, lastEventId, heard()));
     }
   });
@@ -249,9 +249,8 @@ const converse = (url, wishes, signal, { heard }, hear) =>
       const { type, code: status, message: detail } = data;
       if (type !== "error") return hear(type, data, cursor, ref && of(ref));
       // Only a new handshake brings new cookies.
-      const final = status < 500 && status !== 401;
-      const error = { reason: "refused", status, detail, final };
-      final ? hear(type, error, "", of(ref)) : fail(error);
+      const error = { reason: "refused", status, detail, final: status < 500 && status !== 401 };
+      error.final ? hear(type, error, "", of(ref)) : fail(error);
     };
   });
 
@@ -275,10 +274,9 @@ function openLink(options, own, say) {
   };
   const become = (state) => tell("state", { state });
   const gather = async () => {
-    if (!bus) return own();
     const mine = (answers = []);
     post("gather");
-    await pause(patience);
+    if (bus) await pause(patience);
     if (mine === answers) answers = undefined;
     return [own(), ...mine].flat();
   };
@@ -315,14 +313,14 @@ function openLink(options, own, say) {
     return new Promise((resolve) => (resign = resolve));
   };
   const link = {
-    open(asked) {
-      if (!connection) return post("want", own(), asked);
+    open() {
+      if (!connection) return post("change");
       become("connecting");
       connection.open();
     },
     close() {
       closed = true;
-      post("want", []);
+      post("change");
       connection?.close();
       resign?.();
       bus?.close();
@@ -332,12 +330,13 @@ function openLink(options, own, say) {
   else {
     navigator.locks.request(name, lead);
     bus.onmessage = ({ data: [what, ...rest] }) => {
-      const [theirs, asked] = rest;
       if (what === "say") say(...rest);
-      else if (what === "gather") link.open(true);
-      else if (answers) answers.push(theirs);
+      else if (what === "gather") post("want", own());
       else if (connection) {
-        if (asked) patience *= 2; // its answer came too late
+        if (what === "want") {
+          if (answers) return answers.push(...rest);
+          patience *= 2; // this one came too late
+        }
         link.open();
       }
     };
@@ -353,17 +352,18 @@ function openChannel(table, { events, columns, filter, since }, kept, left) {
   const key = JSON.stringify([table, events, columns, filter]);
   const target = new EventTarget();
   const emit = (type, detail) => target.dispatchEvent(new CustomEvent(type, { detail }));
-  const seen = new Set(); // ids of the latest changes
+  const seen = new Set(); // the latest changes
   let live;
-  since ??= kept.find((wish) => wish.key === key)?.since;
+  since ??= kept.get(key);
 
   const take = (change, cursor) => {
     const { type, tx } = change;
-    if ((since && contains(since, tx)) || seen.has(change.id)) return;
-    seen.add(change.id);
+    const mark = cursor.split("~")[0] + change.id; // ids begin anew in another database
+    if (contains(since, tx) || seen.has(mark)) return;
+    seen.add(mark);
     if (seen.size > MOST_WAITING) seen.delete(seen.values().next().value);
-    if (!since || age(since) <= age(cursor)) since = cursor;
-    if (bare(change.table) !== bare(table) || !(events ?? CHANGES).includes(type)) return;
+    if (age(since) <= age(cursor)) since = cursor;
+    if (bare(change.table) !== bare(table) || events?.includes(type) === false) return;
     emit(type, change);
     emit("*", change);
   };
@@ -391,7 +391,7 @@ function openChannel(table, { events, columns, filter, since }, kept, left) {
           while (!waiting[0]) await new Promise((resolve) => (wake = resolve));
           const value = waiting.shift();
           if (value.pk) return { value };
-          if (value.reason) throw Object.assign(new Error(`gap: ${value.reason}`), value);
+          if (value.reason) throw Object.assign(Error(`gap: ${value.reason}`), value);
           return this.return();
         },
         async return() {
@@ -415,10 +415,11 @@ function openChannel(table, { events, columns, filter, since }, kept, left) {
       if (type === "state") live &&= data.state === "live";
       else if (type === "ready") {
         live = true;
+        kept.delete(key); // a channel that is opened later is another one
         data = { ...data, resumed: data.resumed && !!since };
       } else if (!live && type !== "error") return;
       if (data.tx) return take(data, cursor);
-      if (cursor && !data.resumed) seen.clear((since = cursor));
+      if (cursor && !data.resumed) since = cursor;
       emit(type, data);
       if (data.final) channel.close();
     },
@@ -433,7 +434,8 @@ function openChannel(table, { events, columns, filter, since }, kept, left) {
 export function connect(options = {}) {
   const url = new URL(options.url ?? "../stream", options.url ? location : import.meta.url).href;
   const { persist } = (options = { ...options, url });
-  const kept = JSON.parse((persist && sessionStorage.getItem(url)) || "[]");
+  const stored = JSON.parse((persist && sessionStorage.getItem(url)) || "[]");
+  const kept = new Map(stored.map((wish) => [wish.key, wish.since]));
   const channels = new Set();
   const closing = new AbortController();
   let link;
@@ -486,7 +488,6 @@ export function connect(options = {}) {
 
 /** The rows of a table as they are now. See LiveTable in pgevents.d.ts. */
 export function liveTable(hub, table, options = {}) {
-  const { sort, limit } = options;
   const channel = hub.table(table, options);
   const rows = new Map();
   let sorted, closed;
@@ -495,33 +496,34 @@ export function liveTable(hub, table, options = {}) {
     for (let attempt = 0, least = 0; !closed; await pause(Math.max(least, backoff(attempt++)))) {
       const changes = channel[Symbol.asyncIterator]();
       try {
-        const { cursor, rows: present } = await hub.rows({ table, ...options });
+        const { cursor, rows: present } = await hub.rows(channel.wish());
         rows.clear();
         present.forEach(put);
         changed((attempt = least = 0));
-        for (let next; !(next = await changes.next()).done; ) contains(cursor, next.value.tx) || step(next.value);
+        for (let next; !(next = await changes.next()).done; ) contains(cursor, next.value.tx) || put(next.value);
       } catch (error) {
-        channel.hear("error", asError(error));
+        channel.hear("error", (error = asError(error)));
         least = error.wait ?? 0;
       }
       changes.return();
     }
   };
-  const put = ({ pk, row, truncated }) => {
-    if (row) rows.set(keyOf(pk), row);
-    else rows.delete(keyOf(pk));
+  // Of a change, or of a row that is there.
+  const put = ({ type, pk, old_pk, row, truncated }) => {
+    const key = keyOf(pk);
+    if (type === "truncate") rows.clear();
+    if (old_pk) rows.delete(keyOf(old_pk));
+    // Two rows with one key, as in the middle of a transaction that swaps deferrable keys: who goes, who stays?
+    if ((old_pk || type === "insert") && rows.has(key)) throw { reason: "keys" };
+    if (row) rows.set(key, row);
+    else rows.delete(key);
     // Over the server's size cap, also in a snapshot.
     if (truncated) channel.hear("error", { reason: "truncated", pk });
-  };
-  const step = (change) => {
-    if (change.type === "truncate") rows.clear();
-    if (change.old_pk) rows.delete(keyOf(change.old_pk));
-    put(change);
     changed();
   };
   const tell = gathered(() => channel.emit("rows"));
   const changed = () => tell((sorted = undefined));
-  const getSnapshot = () => (sorted ??= [...rows.values()].sort(sort).slice(0, limit));
+  const getSnapshot = () => (sorted ??= [...rows.values()].sort(options.sort).slice(0, options.limit));
 
   channel.on("close", () => (closed = true));
   const off = channel.on("ready", () => follow(off()));

@@ -34,6 +34,10 @@ Markup = Literal["html", "turbo"]
 # What an element of a list has to stand in, to be parsed as itself.
 _PARENTS = {"li": "ul", "tr": "tbody", "td": "tr", "th": "tr", "option": "select", "dt": "dl", "dd": "dl"}
 _TURBO_ACTIONS: dict[Position, str] = {"beforeend": "append", "afterbegin": "prepend"}
+_UNESCAPED = (
+    "fragment(%s): Flask does not escape what is in %s, so that whoever can write a row can put markup into pages. "
+    "A name that ends with .html is escaped."
+)
 _ONE_ID = re.compile(r"#[A-Za-z][\w-]*")
 
 
@@ -114,7 +118,7 @@ class FragmentEncoder:
         """Make the frames of rows of a snapshot: the page's element is emptied, then each row is put in as a new one.
         Instead of those that cannot be shown there is one gap."""
         make = _OOB if self.markup == "html" else _TURBO
-        frames = [make["truncate"](self, {})] if chunk.first else []
+        frames = [_shown(make["truncate"](self, {}))] if chunk.first else []
         gap: GapReason | None = None
         for row in decode(f"[{rows_text(chunk)}]"):
             waiting.sleep(0)  # a template takes a fraction of a millisecond, but there are hundreds of rows
@@ -122,13 +126,12 @@ class FragmentEncoder:
                 gap = gap or "overflow"
                 continue
             try:
-                frames.append(make["insert"](self, _as_insert(row, chunk.table)))
-            except Exception:  # whatever a template may raise
+                frames.append(_shown(make["insert"](self, _as_insert(row, chunk.table))))
+            except Exception:  # whatever a template may raise, or half a surrogate pair, which a json column may hold
                 if gap != "failed":
                     log.exception("a row of %s: the template %s failed", chunk.table, self.fragment.template)
                 gap = "failed"
-        shown = b"".join(sse_format.frame(html, cursor=UNFINISHED) for html in frames)
-        return shown + (sse_format.gap(Gap(gap, UNFINISHED)) if gap else b"")
+        return b"".join(frames) + (sse_format.gap(Gap(gap, UNFINISHED)) if gap else b"")
 
     def render(self, change: dict[str, Any]) -> Element:
         """Render the partial.
@@ -154,9 +157,19 @@ class FragmentEncoder:
         return f'target="{target[1:]}"' if _ONE_ID.fullmatch(target) else f'targets="{escape(target)}"'
 
 
+def _shown(html: str) -> bytes:
+    return sse_format.frame(html, cursor=UNFINISHED)
+
+
 def _as_insert(row: dict[str, Any], table: TableName) -> dict[str, Any]:
     """Give a template the same names for a row of a snapshot as for a change."""
     return {"type": "insert", "schema": table.schema, "table": table.name, "old": None, "changed": [], **row}
+
+
+def _escapes(app: Flask, template: str) -> bool:
+    """Whether Jinja escapes what a template shows. Flask tells by the name's end, and knows no `.jinja`."""
+    chosen = app.jinja_options.get("autoescape", app.select_jinja_autoescape)
+    return bool(chosen(template) if callable(chosen) else chosen)
 
 
 class Fragments:
@@ -168,6 +181,9 @@ class Fragments:
     def __init__(self, app: Flask, declared: Iterable[Fragment]) -> None:
         self._app = app
         self._declared = {fragment.table: fragment for fragment in declared}
+        for fragment in self._declared.values():
+            if not _escapes(app, fragment.template):
+                log.warning(_UNESCAPED, fragment.table, fragment.template)
 
     def encoder(self, markup: Markup, table: TableName, identity: str | None) -> FragmentEncoder:
         """Return what makes the frames of a table.

@@ -188,6 +188,7 @@ class Gate:
             raise Unavailable("The database is away.", retry_after=RETRY_AFTER_SECONDS) from None
         if not definition.columns:
             raise Unavailable(f"There is no table {table} yet.", retry_after=RETRY_AFTER_SECONDS)
+        self._tell_absent(exposure, definition)
         return definition.of_key if exposure.key_only else definition
 
     def _mark(self, exposure: Exposure) -> Mark | None:
@@ -209,6 +210,15 @@ class Gate:
         if text not in self._told and len(self._told) < 100:
             self._told.add(text)
             log.info("somebody asked for the table %.200r, which is not exposed: see expose()", text)
+
+    def _tell_absent(self, exposure: Exposure, definition: Definition) -> None:
+        """For the developer who mistyped a column of a table given by name, which nobody could check: else it would
+        silently be nowhere."""
+        if absent := sorted((exposure.columns or frozenset()) - frozenset(definition.columns)):
+            text = f"expose({exposure.table}): PostgreSQL has no such column for triggers: {', '.join(absent)}."
+            if text not in self._told:
+                self._told.add(text)
+                log.warning("%s There is: %s.", text, ", ".join(definition.columns))
 
     def _columns(self, exposure: Exposure, request: TableRequest) -> frozenset[str] | None:
         if request.columns is None or exposure.columns is None:

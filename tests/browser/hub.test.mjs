@@ -345,6 +345,50 @@ test("after F5 a page goes on where it was, when it was asked to", async () => {
   }
 });
 
+test("what F5 kept is used once: a table that is opened again begins now", async () => {
+  const wish = { key: JSON.stringify(["orders", undefined, undefined, undefined]) };
+  for (const since of [at(100), undefined]) {
+    page.stored.set(STREAM, JSON.stringify([{ ...wish, since }]));
+    const hub = connect({ url: STREAM, persist: true });
+    const first = hub.table("orders");
+    const heard = note(first, "insert");
+    await pass(0);
+    assert.equal(last().cursor, since ?? null);
+    last().open().ready(at(100), !!since);
+    await turn();
+    await send("insert", change("1"), at(101));
+    assert.equal(heard.length, 1);
+    first.close();
+    await pass(0);
+    const again = note(hub.table("orders"), "ready", "insert");
+    await pass(0);
+    assert.equal(last().cursor, null);
+    last().open().ready(at(101));
+    await send("insert", change("1"), at(101));
+    assert.deepEqual(again.map(([type]) => type), ["ready"]);
+    hub.close();
+  }
+});
+
+test("a gap in the middle of a batch that comes twice", async () => {
+  const { orders, heard, hub } = await live();
+  const tell = async () => {
+    for (const id of [1, 2, 3]) {
+      const place = `${at(100)}~${at(104).slice(3)}~${id}`;
+      await (id === 2 ? send("gap", { reason: "overflow" }, place) : send("insert", change(`${id}`, { tx: "104" }), place));
+    }
+  };
+  await tell();
+  hub.table("lines", { since: at(100) });
+  await pass(0);
+  assert.equal(last().cursor, at(100));
+  last().open().ready(at(100), true);
+  await tell();
+  assert.deepEqual([ids(heard), heard.of("gap").length], [["1", "3"], 2]);
+  hub.close();
+  orders.close();
+});
+
 test("iteration yields the changes in order, until break, close or a gap", async () => {
   const { orders, hub } = await live();
   const got = [];

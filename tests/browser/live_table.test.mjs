@@ -199,3 +199,49 @@ test("a wrong address of one table does not ask for ever", async () => {
   assert.deepEqual([snapshots().length, heard.of("close").length], [1, 1]);
   hub.close();
 });
+
+test("keys that change places in one transaction: the rows are loaded again, none is lost", async () => {
+  const rekeyed = { pk: { id: 2 }, old_pk: { id: 1 }, row: row(2, { a: "x" }) };
+  for (const [type, more] of [["update", rekeyed], ["insert", { pk: { id: 2 }, row: row(2, { a: "x" }) }]]) {
+    const { hub, live } = await open();
+    const errors = note(live, "error");
+    await answer(100, row(1, { a: "x" }), row(2, { a: "y" }));
+    await send(type, 11, { ...more, last: false }, 111);
+    await send("delete", 12, { pk: { id: 2 }, row: null }, 111);
+    assert.deepEqual([live.rows.length, errors.of("error")], [2, [{ reason: "keys" }]]);
+    await pass(500);
+    await answer(111, row(2, { a: "x" }));
+    assert.deepEqual(live.rows, [row(2, { a: "x" })]);
+    hub.close();
+  }
+});
+
+test("headers() may reject with nothing at all", async () => {
+  let fails = false;
+  const hub = connect({ url: STREAM, headers: () => (fails ? Promise.reject() : {}) });
+  const live = liveTable(hub, "orders");
+  const errors = note(live, "error");
+  await pass(0);
+  fails = true;
+  last().open().ready(at(100));
+  await turn();
+  assert.equal(errors.of("error")[0].reason, "connection");
+  fails = false;
+  await pass(500);
+  await answer(100, row(1));
+  assert.deepEqual(live.rows, [row(1)]);
+  hub.close();
+});
+
+test("a subscriber is told while changes keep coming, also in a hidden tab, whose timers are held back", async () => {
+  const { hub, told } = await open();
+  await answer(100);
+  const punctual = globalThis.setTimeout;
+  globalThis.setTimeout = (act, wait) => punctual(act, Math.max(wait, 1000));
+  for (let id = 1; id <= 10; id++) {
+    await send("insert", id);
+    await pass(900);
+  }
+  assert.ok(told.length >= 5, `${told.length} times`);
+  hub.close();
+});

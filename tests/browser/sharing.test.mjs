@@ -179,3 +179,17 @@ test("without locks each tab has its own; other options make other groups", asyn
   assert.equal(openStreams().length, 2);
   alone.forEach(({ hub }) => hub.close());
 });
+
+test("a tab that leaves while the leader asks around is not answered for", async () => {
+  const first = await tab();
+  await ready(at(100));
+  const other = connect({ url: STREAM, share: true });
+  other.table("no_such_table");
+  await pass(0); // the leader has its answer, and waits for others
+  other.close();
+  await settle();
+  assert.deepEqual(last().query.getAll("table"), ["orders"]);
+  await ready(at(100), true);
+  assert.equal(first.hub.state, "live");
+  first.hub.close();
+});

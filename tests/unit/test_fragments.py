@@ -198,6 +198,24 @@ def test_mistakes_are_said_at_once() -> None:
         events.fragment("public.orders", template="y.html", target="#y")
 
 
+@pytest.mark.parametrize(
+    ("template", "options", "told"),
+    [
+        ("_order.html", {}, False),
+        ("_order.jinja", {}, True),
+        ("_order.jinja", {"autoescape": True}, False),
+        ("_order.html", {"autoescape": False}, True),
+    ],
+)
+def test_a_template_that_is_not_escaped_is_told(
+    template: str, options: dict[str, Any], told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    shop = Flask("shop")
+    shop.jinja_options = options
+    Fragments(shop, [Fragment(ORDERS, template, "#orders", "beforeend", None)])
+    assert caplog.text.count(f"Flask does not escape what is in {template}") == told
+
+
 # --- Rows of a snapshot
 
 
@@ -235,3 +253,12 @@ def test_rows_that_cannot_be_shown_are_one_gap(
     assert events == [("gap", f'{{"reason":"{reason}"}}', "snapshot")]
     assert caplog.text.count("Traceback") == (reason == "failed")
     assert "lamp" not in caplog.text
+
+
+def test_half_a_surrogate_pair_in_a_row_keeps_no_other_row_from_being_shown(caplog: pytest.LogCaptureFixture) -> None:
+    half = r'{"pk":{"id":1},"row":{"id":1,"item":"\ud800"}}'  # a column of type json may hold that
+    first, second, gap = EventSource().feed(encoder().rows(rows(LAMP, half, LAMP, first=False))).events
+    assert first == second
+    assert "&lt;lamp&gt;" in first[1]
+    assert gap == ("gap", '{"reason":"failed"}', "snapshot")
+    assert caplog.text.count("Traceback") == 1

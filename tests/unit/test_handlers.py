@@ -73,6 +73,15 @@ def test_columns_count_for_updates_alone(desk: Desk) -> None:
     assert seen == ["update ('status', 'total')", "insert ()"]
 
 
+def test_a_mistyped_column_is_told_once(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    desk.handlers = [handler(print, "update", columns=frozenset({"stauts", "id"}))]
+    desk.take(*(order(n, "update", old={"total": 1}) for n in (1, 2)), order(3, "update", old={"id": 4}))
+    wait_until(lambda: desk.tally() == {"handled": 1})
+    assert [record.message for record in caplog.records] == [
+        "handler builtins.print: no such column in public.orders: stauts"
+    ]
+
+
 def test_when_decides_and_its_failure_is_the_handlers(desk: Desk) -> None:
     seen: list[int] = []
     desk.handlers = [handler(lambda e: seen.append(e.pk["id"]), when=lambda e: 10 / (e.pk["id"] - 2) > 0)]

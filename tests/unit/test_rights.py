@@ -49,6 +49,15 @@ def answering(answer: Any) -> Callable[[Any], Any]:
     return lambda subscription: answer
 
 
+def test_a_mistyped_column_of_a_table_given_by_name_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    door = Door("orders", columns=["id", "stauts"], public=True)
+    for _ in range(2):
+        assert door.open().columns == frozenset({"id", "stauts"})
+    assert [record.message.partition(" There")[0] for record in caplog.records] == [
+        "expose(public.orders): PostgreSQL has no such column for triggers: stauts."
+    ]
+
+
 # --- Rights
 
 
