@@ -87,7 +87,8 @@ class Replay:
         if events is None:
             return None
         whole = len(events) < self._most
-        return Page(tuple(events), Cursor(since.epoch, until) if whole else Cursor.parse(events[-1].cursor))
+        reached = Cursor(since.epoch, until) if whole else Cursor.parse(events[-1].cursor)
+        return Page(tuple(events), reached, is_remembered=True)
 
     def _from_log(self, since: Cursor, until: Snapshot) -> Page:
         if (idle := self._waiting()) is not None:

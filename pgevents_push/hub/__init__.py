@@ -1,5 +1,6 @@
 """The post room: who asked for this change? Memory only; knows no database, no HTTP."""
 
+from pgevents_push.hub.copies import Copy
 from pgevents_push.hub.definition import Definition, Mark
 from pgevents_push.hub.hub import Hub
 from pgevents_push.hub.page import Page, Recall
@@ -14,6 +15,7 @@ from pgevents_push.hub.view import Encode, View
 __all__ = [
     "Chunk",
     "CloseReason",
+    "Copy",
     "Definition",
     "Encode",
     "Hub",

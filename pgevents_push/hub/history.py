@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 
 from pgevents_push.cursor import Cursor, Snapshot, inside_batch
 from pgevents_push.event import ChangeEvent
@@ -65,12 +67,7 @@ class History:
         """
         if self._start is None or not since.snapshot.covers(self._start.until):
             return None
-        found: deque[Piece] = deque()
-        for piece in reversed(self._pieces):
-            if since.snapshot.covers(piece.until):
-                break  # so it does those before: the listener's snapshots only grow
-            found.appendleft(piece)
-        return list(found)
+        return list(islice(self._pieces, _covered(since.snapshot, self._pieces), None))
 
 
 def between(pieces: Sequence[Piece], since: Cursor, until: Snapshot, most: int) -> list[ChangeEvent] | None:
@@ -87,15 +84,21 @@ def between(pieces: Sequence[Piece], since: Cursor, until: Snapshot, most: int) 
     if found is None:
         end = next((piece.until for piece in pieces if piece.until.covers(since.reached)), until)
         end = end if until.covers(end) else until
-        found = _until(end, [piece for piece in pieces if end.covers(piece.until)], since, most)
-        later = [piece for piece in pieces if not end.covers(piece.until)]
+        own = _covered(end, pieces)
+        found, later = _until(end, pieces[:own], since, most), pieces[own:]
     if found is None:
         return None
-    for piece in later:
-        if len(found) >= most or not until.covers(piece.until):
+    for piece in later[: _covered(until, later)]:
+        if len(found) >= most:
             break
         found += piece.events[: most - len(found)]
     return found[:most]
+
+
+def _covered(snapshot: Snapshot, pieces: Sequence[Piece]) -> int:
+    """How many of them, at the beginning, hold nothing but what the snapshot shows: the listener's own snapshots only
+    grow. Few are asked: to ask all of them took 3 ms a page of 1,000 missed changes."""
+    return bisect_left(pieces, True, key=lambda piece: not snapshot.covers(piece.until))
 
 
 def _behind_own(pieces: Sequence[Piece], since: Cursor) -> tuple[list[ChangeEvent] | None, Sequence[Piece]]:

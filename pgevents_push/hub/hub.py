@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pgevents_push.cursor import Cursor, Snapshot
 from pgevents_push.event import ChangeEvent, Shape, Shapes, TableName
 from pgevents_push.hub.audience import Audience
+from pgevents_push.hub.copies import Copies
 from pgevents_push.hub.history import History, between
 from pgevents_push.hub.pending import NOBODY, Judge, Pending, look
 from pgevents_push.hub.sight import Sight
@@ -37,7 +38,7 @@ class Hub:
     def __init__(
         self, history_bytes: int = 0, on_reshape: OnReshape = lambda table, shape: None, judge: Judge = NOBODY
     ) -> None:
-        self._history = History(history_bytes) if history_bytes else None
+        self._history, self.copies = History(history_bytes) if history_bytes else None, Copies(history_bytes // 4)
         self._lock = threading.RLock()  # gevent lets others run in each `notify` of a Condition over a plain lock
         self._live = threading.Condition(self._lock)
         self._cursor: str | None = None

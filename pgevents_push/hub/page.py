@@ -12,11 +12,15 @@ from pgevents_push.event import ChangeEvent, Shapes
 
 @dataclass(frozen=True)
 class Page:
-    """Changes in order, the position behind them, and the columns of their tables where these were asked for."""
+    """Changes in order, the position behind them, and the columns of their tables where these were asked for.
+
+    :param is_remembered: the next client that asks gets the same objects.
+    """
 
     events: tuple[ChangeEvent, ...]
     cursor: Cursor
     shapes: Shapes = field(default_factory=dict)
+    is_remembered: bool = False
 
 
 # Gives the next page between a cursor and a later snapshot; raises CursorError where the log does not reach back. While

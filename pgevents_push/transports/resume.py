@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from pgevents_push import waiting
 from pgevents_push.cursor import Cursor, Snapshot
 from pgevents_push.errors import BacklogError, CursorError
-from pgevents_push.event import ChangeEvent, GapReason, TableName
-from pgevents_push.hub import Hub, Page, Pending, Recall, Sight, View, look
+from pgevents_push.event import ChangeEvent, GapReason
+from pgevents_push.hub import Copy, Hub, Page, Pending, Recall, Sight, View, look
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +21,7 @@ RETRY_SECONDS = 0.5  # how often the log is asked again while the database is aw
 # So many changes are encoded before others get their turn: 1 ms. All of a page would be 27 ms in which nothing live
 # goes on in this process, for each client that comes back.
 AT_ONCE = 50
+PASSING = 0.02  # of that: a change that is no concern of this client, or was encoded for another one
 
 
 def parse_cursor(text: str | None) -> Cursor | None:
@@ -73,30 +74,40 @@ def read_on(
     with recall(since, until) as page:
         if not fits(page, views):
             return [], None
-        found = _look_at(page.events, views, hub)
+        found = _look_at(page, views, hub)
     if pending := [frame for frame in found if isinstance(frame, Pending)]:
         hub.judge.answer(pending)
     shown = (frame.frame if isinstance(frame, Pending) else frame for frame in found)
     return [frame for frame in shown if frame is not None], page.cursor
 
 
-def _seen(sight: Sight, view: View) -> bytes | Pending | None:
-    try:
-        return look(sight, view)
-    except Exception:  # a bug of ours: else the client comes back to the same change for ever
-        log.exception("event %s could not be encoded for %s", sight.event.id, view.table)
-        return sight.gap(view, "failed")
-
-
-def _look_at(events: Iterable[ChangeEvent], views: Iterable[View], hub: Hub) -> list[bytes | Pending]:
-    by_table: dict[TableName, list[View]] = {}
+def _look_at(page: Page, views: Iterable[View], hub: Hub) -> list[bytes | Pending]:
+    by_table: dict[tuple[str, str], list[tuple[View, dict[int, Copy]]]] = {}
     for view in views:
-        by_table.setdefault(view.table, []).append(view)
+        by_table.setdefault(view.table, []).append((view, hub.copies.of(view)))
     found: list[bytes | Pending | None] = []
-    for at, event in enumerate(events, 1):
-        if event.table_name in by_table:
-            sight = Sight(event, hub.counts)
-            found += [_seen(sight, view) for view in by_table[event.table_name]]
-        if at % AT_ONCE == 0:
+    effort = 0.0
+    for event in page.events:
+        for view, copies in by_table.get((event.schema, event.table), ()):
+            if (copy := copies.get(id(event))) is not None:
+                found.append(copy[1])
+            else:
+                found.append(_made(event, view, hub, page.is_remembered))
+                effort += 1.0
+        effort += PASSING
+        if effort >= AT_ONCE:
+            effort = 0.0
             waiting.sleep(0)
     return [frame for frame in found if frame is not None]
+
+
+def _made(event: ChangeEvent, view: View, hub: Hub, is_remembered: bool) -> bytes | Pending | None:
+    sight = Sight(event, hub.counts)
+    try:
+        frame = look(sight, view)
+    except Exception:  # a bug of ours: else the client comes back to the same change for ever
+        log.exception("event %s could not be encoded for %s", event.id, view.table)
+        return sight.gap(view, "failed")
+    if is_remembered and not isinstance(frame, Pending):
+        hub.copies.keep(view, event, frame)
+    return frame

@@ -1,6 +1,6 @@
 /* load: many clients of one stream in one process, which counts what arrives and how late.
  *
- * load PORT CLIENTS TARGET [read|stall|trickle|ws|ws-stall]
+ * load PORT CLIENTS TARGET [read|stall|trickle|ws|ws-stall|sio]
  *
  * Opens the streams, says {"connected": …} once each has got its first event, and then obeys lines on stdin:
  *   begin K   forget what was counted; from now on say `J` whenever every client has got J times K more frames
@@ -12,7 +12,8 @@
  * A frame counts when its time stamp arrived: ^microseconds^, the last 12 digits of them (with more the product would
  * look whether JavaScript garbles the number). Nothing else in a stream may contain a ^.
  * Each request has its client's number in the header X-Client.
- * `ws` opens WebSockets, each of which subscribes to the table `ticks`, with the headers that a browser sends.
+ * `ws` opens WebSockets, each of which subscribes to the table `ticks`, with the headers that a browser sends;
+ * `sio` connects to Socket.IO over them, and answers its pings.
  * `stall` reads nothing after the first event; `trickle` reads 50 bytes each 10 ms; both keep a small receive buffer.
  */
 #define _GNU_SOURCE
@@ -30,6 +31,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "websocket.h"
+
 enum { OPENING_AT_ONCE = 100, EVENTS = 1024, BUFFER = 1 << 17, STEPS = 4096, SLOW_BUFFER = 4096, TRICKLE_BYTES = 50 };
 /* Delays are counted in buckets of 1/16 of a power of two: 6 % wide at most, whatever the delay. */
 enum { BUCKETS = 64 * 16 };
@@ -44,7 +47,7 @@ struct client {
 
 static struct client *clients;
 static int count, opened, ready, ended;
-static int is_slow, is_stalled, trickling, is_ws;
+static int is_slow, is_stalled, trickling, is_ws, is_sio;
 static int epoll;
 static struct sockaddr_in address;
 static const char *target;
@@ -130,31 +133,15 @@ static void ask(struct client *client) {
     socklen_t size = sizeof error;
     getsockopt(client->fd, SOL_SOCKET, SO_ERROR, &error, &size);
     if (error) errno = error, die("connect");
-    const char *upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-                          "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-                          "User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) "
-                          "Chrome/140.0.0.0 Safari/537.36\r\nAccept-Encoding: gzip, deflate, br, zstd\r\n"
-                          "Accept-Language: en-US,en;q=0.9\r\nCache-Control: no-cache\r\nPragma: no-cache\r\n";
-    static const char cookie[] = "Cookie: session=.eJwlzjkOwjAQAMC_uKbYw961-Uzk7CFoE1Ih_o4l2qnm07Y84ny0-_u44tbaiZFTt72.Z3x9Fg;"
-                                 " theme=dark; seen=1\r\nSec-WebSocket-Extensions: permessage-deflate\r\nOrigin: http://localhost:";
     int port = ntohs(address.sin_port);
     int length = snprintf(request, sizeof request,
                           "GET %s HTTP/1.1\r\nHost: localhost:%d\r\nAccept: text/event-stream\r\nX-Client: %d\r\n",
                           target, port, (int)(client - clients));
     if (is_ws)
-        length += snprintf(request + length, sizeof request - (size_t)length, "%s%s%d\r\n", upgrade, cookie, port);
+        length += snprintf(request + length, sizeof request - (size_t)length, "%s%d\r\n", upgrade, port);
     length += snprintf(request + length, sizeof request - (size_t)length, "\r\n");
     if (write(client->fd, request, (size_t)length) != length) die("request");
     watch(client, EPOLL_CTL_MOD, EPOLLIN);
-}
-
-/* After the 101. The mask is four zeros, so the text is as it is. */
-static void subscribe(struct client *client) {
-    static const char text[] = "{\"type\":\"subscribe\",\"ref\":\"1\",\"table\":\"ticks\"}";
-    char message[128] = {(char)0x81, (char)(0x80 | (sizeof text - 1))};
-    memcpy(message + 6, text, sizeof text - 1);
-    if (write(client->fd, message, sizeof text + 5) != (ssize_t)(sizeof text + 5)) die("subscribe");
-    client->subscribed = 1;
 }
 
 static void look_for_ready(struct client *client, const char *data, ssize_t size) {
@@ -163,7 +150,10 @@ static void look_for_ready(struct client *client, const char *data, ssize_t size
     memcpy(text, client->tail, kept);
     memcpy(text + kept, data, (size_t)size);
     size_t whole = kept + (size_t)size;
-    if (is_ws && !client->subscribed) subscribe(client);
+    if (is_ws && !client->subscribed) {
+        if (!say(client->fd, is_sio ? sio_connect : subscription)) die("subscribe");
+        client->subscribed = 1;
+    }
     const char *sign = is_ws ? "\"ready\"" : "ready"; /* behind it \n or \r\n, before it a space or none */
     if (memmem(text, whole, sign, strlen(sign))) {
         client->ready = 1, ready++;
@@ -183,6 +173,7 @@ static void read_some(struct client *client, size_t most) {
         return;
     }
     bytes += size, reads++;
+    if (is_sio && memmem(buffer, (size_t)size, sio_ping, sizeof sio_ping) && !say(client->fd, sio_pong)) die("pong");
     if (!client->ready)
         look_for_ready(client, buffer, size);
     else
@@ -278,11 +269,12 @@ static void obey_input(void) {
 }
 
 int main(int argc, char **argv) {
-    if (argc < 4) { fprintf(stderr, "load PORT CLIENTS TARGET [read|stall|trickle|ws|ws-stall]\n"); return 2; }
+    if (argc < 4) { fprintf(stderr, "load PORT CLIENTS TARGET [read|stall|trickle|ws|ws-stall|sio]\n"); return 2; }
     count = atoi(argv[2]);
     is_stalled = argc > 4 && strstr(argv[4], "stall");
     trickling = argc > 4 && !strcmp(argv[4], "trickle");
-    is_ws = argc > 4 && !strncmp(argv[4], "ws", 2);
+    is_sio = argc > 4 && !strcmp(argv[4], "sio");
+    is_ws = is_sio || (argc > 4 && !strncmp(argv[4], "ws", 2));
     is_slow = is_stalled || trickling;
     clients = calloc((size_t)count, sizeof *clients);
     address = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(argv[1]))};

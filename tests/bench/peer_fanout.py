@@ -44,7 +44,7 @@ def _take_turns(running: Product, kind: Kind, pairs: Pairs) -> None:
     with kind.running() as peer:
         # To nchan this is the message that a client begins with.
         peer.publish("{}", X_EventSource_Event="ready")
-        with loading(peer.port, CLIENTS, "/stream", kind.how) as load:
+        with loading(peer.port, CLIENTS, kind.target, kind.how) as load:
             _warm_up(peer, load)
             theirs = {window: _run_peer(peer, load, window) for window in WINDOWS}
     for window in WINDOWS:
@@ -52,14 +52,17 @@ def _take_turns(running: Product, kind: Kind, pairs: Pairs) -> None:
 
 
 def _warm_up(peer: Peer, load: Load) -> None:
-    """Flask-SSE says that it streams before it has subscribed."""
+    """Some say that they stream before they have subscribed: publish until all get it, one event at a time."""
     load.begin()
     deadline = time.monotonic() + 30
     while load.fewest == 0:
         assert time.monotonic() < deadline
+        peer.hang_up()
         peer.publish(_event())
-        time.sleep(0.1)
-    time.sleep(0.5)  # the last of these, to all
+        before = ""
+        while before != (before := load.ask("frames")):  # some are still getting it
+            time.sleep(1.0)
+    peer.hang_up()
 
 
 def _event() -> str:

@@ -50,8 +50,12 @@ class Peer:
         answer.read()
         assert answer.status < 300, answer.status
 
-    def close(self) -> None:
+    def hang_up(self) -> None:
+        """The next one to publish comes by a new connection: servers end those that say nothing for some seconds."""
         self._connection.close()
+
+    def close(self) -> None:
+        self.hang_up()
         for process in self._all():
             process.kill()
 
@@ -68,10 +72,13 @@ class Kind:
     :param start: prepares what it needs and returns its command.
     :param lacks: says what is not installed, or nothing.
     :param how: of the clients, see load.c.
+    :param target: what they ask for.
     """
 
-    def __init__(self, name: str, start: Start, lacks: Callable[[], str], how: str = "read") -> None:
-        self.name, self.how, self.lacks = name, how, lacks
+    def __init__(
+        self, name: str, start: Start, lacks: Callable[[], str], how: str = "read", target: str = "/stream"
+    ) -> None:
+        self.name, self.how, self.target, self.lacks = name, how, target, lacks
         self._start = start
 
     @contextmanager
@@ -111,11 +118,11 @@ def _until_open(process: subprocess.Popen[bytes], port: int) -> None:
 # --- How each is started
 
 
-def _gunicorn(app: str) -> Start:
+def _gunicorn(app: str, worker: str = "gevent") -> Start:
     def start(stack: ExitStack, port: int) -> list[str]:
         options = ["--worker-connections", "25000", "--backlog", "4096", "--no-control-socket"]
         return [
-            *python("-m", "gunicorn", "-b", f"127.0.0.1:{port}", "-k", "gevent", *options, f"tests.bench.peers.{app}")
+            *python("-m", "gunicorn", "-b", f"127.0.0.1:{port}", "-k", worker, *options, f"tests.bench.peers.{app}")
         ]
 
     return start
@@ -130,9 +137,14 @@ def _flask_sse(stack: ExitStack, port: int) -> list[str]:
     return ["env", f"REDIS_URL=redis://127.0.0.1:{redis}", *_gunicorn("flask_sse_app:app")(stack, port)]
 
 
-def _uvicorn(stack: ExitStack, port: int) -> list[str]:
-    options = ["--port", str(port), "--backlog", "4096", "--log-level", "warning"]
-    return python("-m", "uvicorn", *options, "tests.bench.peers.starlette_app:app")
+def _uvicorn(*app: str) -> Start:
+    options = ["--backlog", "4096", "--log-level", "warning"]
+    return lambda stack, port: python("-m", "uvicorn", "--port", str(port), *options, *app)
+
+
+def _eventstream(stack: ExitStack, port: int) -> list[str]:
+    settings = "DJANGO_SETTINGS_MODULE=tests.bench.peers.eventstream_settings"
+    return ["env", settings, *_uvicorn("--factory", "django.core.asgi:get_asgi_application")(stack, port)]
 
 
 def _nchan(stack: ExitStack, port: int) -> list[str]:
@@ -177,7 +189,19 @@ KINDS = (
     Kind("nchan EventSource", _nchan, _lacks_nchan),
     Kind("naive Flask, gunicorn gevent", _gunicorn("naive:app"), lambda: ""),
     Kind("Flask-SSE with Redis, gunicorn gevent", _flask_sse, _lacks_flask_sse),
-    Kind("sse-starlette, uvicorn", _uvicorn, lambda: _lacks_modules("sse_starlette", "uvicorn")),
+    Kind(
+        "sse-starlette, uvicorn",
+        _uvicorn("tests.bench.peers.starlette_app:app"),
+        lambda: _lacks_modules("sse_starlette", "uvicorn"),
+    ),
+    Kind("django-eventstream, uvicorn", _eventstream, lambda: _lacks_modules("django_eventstream", "uvicorn")),
+    Kind(
+        "Flask-SocketIO, gunicorn with gevent-websocket",
+        _gunicorn("socketio_app:app", "geventwebsocket.gunicorn.workers.GeventWebSocketWorker"),
+        lambda: _lacks_modules("flask_socketio", "geventwebsocket"),
+        "sio",
+        "/socket.io/?EIO=4&transport=websocket",
+    ),
     Kind("better-sse, node", _node("better_sse.mjs"), lambda: _lacks_package("better-sse")),
     Kind("ws, node", _node("ws.mjs"), lambda: _lacks_package("ws"), "ws"),
     Kind("uWebSockets.js, topic over WebSocket", _node("uws.mjs"), lambda: _lacks_package("uwebsockets"), "ws"),

@@ -1,9 +1,12 @@
-"""Leaks: whatever comes and goes, in the end a worker has what it had: greenlets, connections, files, memory."""
+"""Leaks: whatever comes and goes, in the end a worker has what it had: greenlets, connections, files, memory.
+
+For clients that vanish: `pytest -m soak -s tests/faults/test_leaks.py` lets 100,000 of each kind come.
+"""
 
 from __future__ import annotations
 
-import random
 import socket
+import statistics
 import struct
 import time
 from collections.abc import Iterator
@@ -16,16 +19,12 @@ from tests.faults.probes import PATIENCE_SECONDS, probing, until
 from tests.faults.soak_clients import Socket, Stream
 from tests.faults.soak_nemeses import KILL
 from tests.faults.stage import Stage, staged
+from tests.faults.vanishing import SOCKET, STREAM, Vanishing
 
 CYCLES, VISITORS, ROWS = 10, 12, 100
 # Of 70 MB: what Python's memory moves by itself.
 MOST_GROWTH = 1.03
 MOST_LATENCY_SECONDS = 1.0
-STREAM = b"GET /pgevents/stream?table=probe HTTP/1.1\r\nHost: x\r\n\r\n"
-SOCKET = (
-    b"GET /pgevents/ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-)
 
 
 @pytest.fixture
@@ -99,30 +98,31 @@ def cycle(stage: Stage, visitors: list[Visitor], number: int) -> None:
         visitor.visit(stage.port, last)
 
 
-def vanish(port: int, chance: random.Random) -> None:
-    """Connect, get so far as chance wants, and reset the connection."""
-    with socket.create_connection(("127.0.0.1", port), 10) as sock:
-        request = chance.choice((STREAM, SOCKET))
-        how = chance.choice(("nothing", "half", "whole", "answered"))
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        if how != "nothing":
-            sock.sendall(request[: len(request) // 2] if how == "half" else request)
-        if how == "answered":
-            assert sock.recv(65536)
+# What they ask for, and whether the connection leaves the server.
+MIXED = "mixed"
+KINDS = {
+    "SSE, handed over": ((STREAM,), True),
+    "WebSocket, handed over": ((SOCKET,), True),
+    "SSE, kept": ((STREAM,), False),
+    "WebSocket, kept": ((SOCKET,), False),
+}
+MANY = [pytest.mark.soak, pytest.mark.timeout(1200)]
 
 
-@pytest.mark.parametrize("count", [1_000, pytest.param(100_000, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])])
-def test_clients_that_vanish(stage: Stage, count: int) -> None:
-    chance = random.Random(count)
-    with probing(stage) as probes:
-        for _ in range(200):
-            vanish(stage.port, chance)
+@pytest.mark.parametrize(
+    ("count", "kind"), [(1_000, MIXED), *(pytest.param(100_000, kind, marks=MANY) for kind in KINDS)]
+)
+def test_clients_that_vanish(count: int, kind: str) -> None:
+    requests, handover = KINDS.get(kind, ((STREAM, SOCKET), True))
+    with staged(history_bytes=0, handover=handover) as stage, probing(stage) as probes:
+        crowd = Vanishing(stage.port, requests, count)
+        crowd.come(200, probes.deliver)
         until(lambda: False, 1)
-        before, memory_before, latencies = stage.alive(), memory(stage), list[float]()
-        for number in range(count):
-            vanish(stage.port, chance)
-            if number % 100 == 0:
-                latencies.append(probes.deliver())
-        check_nothing_left(stage, before, memory_before)
-        print(f"{count} connections; live changes took at most {max(latencies) * 1000:.0f} ms")
-        assert max(latencies) < MOST_LATENCY_SECONDS
+        before, memory_before = stage.alive(), memory(stage)
+        print(f"\n{kind}, before: {before['fds']} files, {memory_before / 1e6:.1f} MB")
+        for part in (count // 10, count - count // 10):
+            latencies, seconds = crowd.come(part, probes.deliver)
+            check_nothing_left(stage, before, memory_before)
+            delays = f"live changes took {statistics.median(latencies):.3f} s, at most {max(latencies):.3f} s"
+            print(f"{part} came, {part / seconds:.0f}/s; {stage.alive()['fds']} files; {delays}")
+            assert max(latencies) < MOST_LATENCY_SECONDS

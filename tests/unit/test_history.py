@@ -79,6 +79,25 @@ def test_a_page_costs_what_it_holds(several: bool) -> None:
     assert Counting.looked < 50
 
 
+def test_few_of_the_pieces_are_asked_where_they_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 1,000 pieces all were asked, three times, for each client that came back: 3 ms without live changes."""
+    history, asked, covers = History(10**9), list[Snapshot](), Snapshot.covers
+
+    def count(snapshot: Snapshot, other: Snapshot) -> bool:
+        asked.append(other)
+        return covers(snapshot, other)
+
+    history.begin(f"{EPOCH}~10:10:")
+    for xid in range(10, 3_010):
+        after = Cursor(EPOCH, Snapshot(xid + 1, xid + 1))
+        history.keep([event(xid, xid, after)], str(after))
+    monkeypatch.setattr(Snapshot, "covers", count)
+    found = remembered(history, Cursor(EPOCH, Snapshot(20, 20)), Snapshot(2_010, 2_010))
+    assert found is not None
+    assert [int(e.id) for e in found] == list(range(20, 2_010))
+    assert len(asked) < 60
+
+
 def pieces(batch: list[tuple[int, int]], chance: random.Random) -> Iterator[list[tuple[int, int]]]:
     while batch:
         size = chance.randint(1, len(batch))
