@@ -50,7 +50,7 @@ class Sight:
         self._counts = counts
         self._frames: dict[object, bytes | None] = {}
         # What `_note` said, and how the change itself was shown last: mostly the next view compares the same columns
-        # and shows the same. It is then judged in a third of the time.
+        # and shows the same, which is then not put together again.
         self._columns: frozenset[str] | None = None
         self._rows: list[Row] = []
         self._face: object = None
