@@ -49,6 +49,12 @@ class Sight:
         self.event = event
         self._counts = counts
         self._frames: dict[object, bytes | None] = {}
+        # What `_note` said, and how the change itself was shown last: mostly the next view compares the same columns
+        # and shows the same, which is then not put together again.
+        self._columns: frozenset[str] | None = None
+        self._rows: list[Row] = []
+        self._face: object = None
+        self._frame: bytes | None = None
 
     @property
     def of_no_row(self) -> bool:
@@ -60,6 +66,14 @@ class Sight:
 
         :param allowed: whether somebody else lets it see the row before the change, and now.
         """
+        condition = view.condition
+        if condition is not None and condition.columns is self._columns and allowed is BOTH:
+            try:
+                held = set(map(condition.holds, self._rows))
+            except Exception:  # it is judged, and told of, below
+                held = {True, False}
+            if len(held) == 1:
+                return self._itself(view) if True in held else None
         if self.event.type == "gap":
             return self.gap(view, "schema")
         try:
@@ -68,6 +82,17 @@ class Sight:
             return self.gap(view, unjudged.reason)
         if seen is None or seen.type not in view.types:
             return None
+        return self._encoded(seen, view)
+
+    def _itself(self, view: View) -> bytes | None:
+        """Return the change itself."""
+        if self.event.type not in view.types:
+            return None
+        if view.face is not self._face:
+            self._face, self._frame = view.face, self._encoded(self.event, view)
+        return self._frame
+
+    def _encoded(self, seen: ChangeEvent, view: View) -> bytes | None:
         key = (seen.type, view.face)
         if key not in self._frames:
             self._frames[key] = view.encode(seen, view)
@@ -102,12 +127,23 @@ class Sight:
         """Whether the condition held for the row before the change, and does now."""
         if condition is None:
             return self.event.type != "insert", self.event.type != "delete"
-        now = (row := self.new) is not None and self._holds(condition, row)
+        new = self.new
+        now = new is not None and self._holds(condition, new)
         if self.event.type == "insert":
+            self._note(condition, new)
             return False, now
         if self._untouched(condition):
+            self._note(condition, new)
             return now, now
-        return (row := self.old) is not None and self._holds(condition, row), now
+        old = self.old
+        self._note(condition, old, new)
+        return old is not None and self._holds(condition, old), now
+
+    def _note(self, condition: Condition, *rows: Row | None) -> None:
+        """Whoever compares these columns sees the change itself where all of these rows are, and nothing where none."""
+        known = [row for row in rows if row is not None]
+        if known and all(condition.columns <= row.keys() for row in known):
+            self._columns, self._rows = condition.columns, known
 
     def _untouched(self, condition: Condition) -> bool:
         """Whether an update changed nothing that is compared; the row before need not be put together then."""

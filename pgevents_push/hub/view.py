@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TypeAlias
 
 from pgevents_push.event import ChangeEvent, ChangeType, Gap, TableName
@@ -43,4 +43,10 @@ class View:
     @cached_property
     def face(self) -> Hashable:
         """Those that are equal in this get the same frame of a change that all of them see."""
-        return self.columns, self.exposed, self.encode, self.label
+        return _same((self.columns, self.exposed, self.encode, self.label))
+
+
+@lru_cache(maxsize=1024)
+def _same(face: Hashable) -> Hashable:
+    """One for all that are equal: thousands of them are compared for a change."""
+    return face

@@ -1,6 +1,6 @@
 """A private, asynchronous psycopg2 connection: open, ask, wait for a notification, close. Never blocks the hub.
 
-It is waited for with `waiting.wait_any`, so it needs no global psycopg2 wait callback and leaves the app's
+It is waited for with `waiting`, so it needs no global psycopg2 wait callback and leaves the app's
 own connections alone. Every wait has a deadline: a server that is frozen or behind a dead network would
 otherwise never be noticed.
 """
@@ -95,10 +95,13 @@ class Connection:
         self._prepared: set[str] = set()
         self._connection: Any = None
         self._wake = Wake()
+        self._watch = waiting.Watch()
         try:
             parameters = {**_KEEPALIVE, **dsn, **_ENCODING, "application_name": APPLICATION_NAME}
             self._connection = psycopg2.connect(**with_addresses(parameters), async_=1)
             self._finish(time.monotonic() + timeout)
+            self._fd = self._connection.fileno()
+            self._watch = waiting.Watch(self._fd, self._wake.fileno())
             self._set_up(timeout)
         except BaseException as error:
             self.close()
@@ -143,11 +146,14 @@ class Connection:
             if statement.name not in self._prepared:
                 self.execute(statement.command)
                 self._prepared.add(statement.name)
-            statement = statement.call
+            if isinstance(parameters, Mapping) and (filled := statement.filled(parameters)) is not None:
+                statement, parameters = filled, None
+            else:
+                statement = statement.call
         try:
             cursor = self._connection.cursor()
             cursor.execute(self._before + statement, parameters)
-            waiting.wait_any((self._connection.fileno(),), (), SENT_SECONDS)
+            self._watch.wait((self._fd,), SENT_SECONDS)
             self._stay_in_process()
             self._finish(time.monotonic() + self._timeout if self._until is None else self._until)
             return cursor.fetchall() if cursor.description else []
@@ -209,7 +215,7 @@ class Connection:
         # libpq may hold a notification that came behind the last result: the socket looks idle then.
         if self._take_notifications():
             return "rung"
-        ready = self._wait_any((self._connection.fileno(), self._wake.fileno()), timeout)
+        ready = self._wait_any((self._fd, self._wake.fileno()), timeout)
         if self._take_notifications():
             return "rung"
         return self._interrupted(ready)
@@ -224,7 +230,7 @@ class Connection:
 
     def _wait_any(self, read: Sequence[int], timeout: float) -> set[int]:
         began = time.monotonic()
-        ready = waiting.wait_any(read, (), timeout)
+        ready = self._watch.wait(read, timeout)
         self._overslept = max(self._overslept, time.monotonic() - began - timeout)
         return ready
 
@@ -256,6 +262,7 @@ class Connection:
 
     def close(self) -> None:
         """Close the connection. Closed already: does nothing."""
+        self._watch.close()
         self._wake.close()
         # In a forked child: to say good-bye would end the parent's session.
         if self._connection is not None and self._process == process():

@@ -10,7 +10,7 @@ from typing import Any
 
 from pgevents_push.cursor import Cursor, Snapshot
 from pgevents_push.errors import CursorError
-from pgevents_push.listener.batch import Batch, Row, batch_of
+from pgevents_push.listener.batch import Batch, Line, Row, batch_of, line_of
 from pgevents_push.listener.statements import statement
 
 Execute = Callable[..., list[Row]]
@@ -21,7 +21,7 @@ TRANSACTIONS = 10_000
 # How much text of rows one answer may bring: with 1 MB rows a thousand of them would be a gigabyte.
 READ_BYTES = 8_000_000
 
-_TRANSACTIONS, _PIECE = statement("transactions.sql"), statement("piece.sql")
+_TRANSACTIONS, _PIECE = statement("transactions.sql"), statement("piece.sql", change=statement("change.sql"))
 
 
 def bounds(snapshot: Snapshot) -> dict[str, Any]:
@@ -77,13 +77,14 @@ class _Stretch:
     def next(self, execute: Execute) -> Batch | None:
         while self._known or self._learn(execute):
             group = _group(self._known, self._most)
-            rows = execute(_PIECE, self._parameters(group))
-            if not rows and self._done != group[0][1]:
+            lines = list(map(line_of, execute(_PIECE, self._parameters(group))))
+            if not lines and self._done != group[0][1]:
                 raise CursorError(f"the log lost transaction {group[0][0]} while it was read")
-            self._go_on(rows)
-            if rows:
+            self._go_on(lines)
+            if lines:
                 finished = self._all_known and not self._known
-                return batch_of(rows, self._start, self._until, finished=finished)
+                last_ids = {xid: last_id for xid, last_id, *_ in group}
+                return batch_of(lines, last_ids, self._start, self._until, finished=finished)
         return None
 
     def _learn(self, execute: Execute) -> bool:
@@ -100,18 +101,18 @@ class _Stretch:
         return bool(self._known)
 
     def _parameters(self, group: list[Row]) -> dict[str, Any]:
-        ids = {"xids": [row[0] for row in group], "last_ids": [row[1] for row in group], "id": self._done}
-        return {**ids, "limit": self._most, "bytes": READ_BYTES}
+        return {"xids": [row[0] for row in group], "id": self._done, "limit": self._most, "bytes": READ_BYTES}
 
-    def _go_on(self, rows: list[Row]) -> None:
-        """Strike out the transactions that are read to their end; no rows: it was the one that the cursor had seen."""
-        if not rows:
+    def _go_on(self, lines: list[Line]) -> None:
+        """Strike out the transactions that are read to their end; no lines: it was the one that the cursor had seen."""
+        if not lines:
             self._known, self._done = self._known[1:], 0
             return
-        reached = next(at for at, transaction in enumerate(self._known) if transaction[0] == rows[-1][1])
-        whole = rows[-1][0] == self._known[reached][1]
+        last_id, xid = int(lines[-1][0]), lines[-1][1]
+        reached = next(at for at, transaction in enumerate(self._known) if transaction[0] == xid)
+        whole = last_id == self._known[reached][1]
         self._known = self._known[reached + whole :]
-        self._done = 0 if whole else rows[-1][0]
+        self._done = 0 if whole else last_id
 
 
 def _group(transactions: list[Row], most: int) -> list[Row]:

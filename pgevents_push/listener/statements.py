@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import cached_property
+from typing import Any
 
 from pgevents_push import sql
 
@@ -30,26 +32,46 @@ class Prepared(str):
         arguments = (f"%({name})s" + (f"::{kind}" if kind else "") for name, kind in self._parameters.items())
         return f"EXECUTE {self.name}({', '.join(arguments)})"
 
+    def filled(self, parameters: Mapping[str, Any]) -> str | None:
+        """Return `call` with its parameters written into it, where all are numbers: psycopg2 takes 12 us for four.
+        None: there are others."""
+        literals = {name: _literal(value) for name, value in parameters.items()}
+        return None if None in literals.values() else self.call % literals
+
     @property
     def _parameters(self) -> dict[str, str]:
         """The names in order, with the types that they are cast to."""
         return dict(_PARAMETER.findall(self))
 
 
+def _literal(value: Any) -> str | None:
+    """Write a number, a text of digits, or a list of such texts."""
+    if isinstance(value, list):
+        return f"'{{{','.join(value)}}}'" if all(map(_is_number, value)) else None
+    return f"'{value}'" if isinstance(value, int) or _is_number(value) else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, str) and value.isascii() and value.isdigit()
+
+
 def prepared(file: str, name: str | None = None, **parts: str) -> Prepared:
     """Return the statement in sql/`file`, to be prepared.
 
     :param name: when the file is not to name it.
-    :param parts: what to put into its places, which are written as {part}.
+    :param parts: see `statement`.
     """
-    text = statement(file)
-    for part, content in parts.items():
-        text = text.replace(f"{{{part}}}", content)
-    found = Prepared(text)
+    found = Prepared(statement(file, **parts))
     found.name = "pgevents_" + (name or file.removesuffix(".sql"))
     return found
 
 
-def statement(name: str) -> str:
-    """Return the statement in sql/`name` of this room."""
-    return sql.statement("pgevents_push.listener", name)
+def statement(name: str, **parts: str) -> str:
+    """Return the statement in sql/`name` of this room.
+
+    :param parts: what to put into its places, which are written as {part}.
+    """
+    text = sql.statement("pgevents_push.listener", name)
+    for part, content in parts.items():
+        text = text.replace(f"{{{part}}}", content)
+    return text

@@ -77,19 +77,18 @@ class Rounds:
                 self._rounds.append(Round(channel))
                 continue
             [client] = channel.members
-            end = channel.end
             if client.closed is None and client.rest is None:
-                frames, client.position = channel.between(client.position, end)
+                frames = channel.take(client)
                 if frames is not joined or channel.wire is not wire:
                     joined, wire, data = frames, channel.wire, channel.wire.wrap(frames)
                 if data:
                     crowd.write(client, data, now)
                     if client.rest is not None:
                         self._bound_behind(client)
-            elif client.closed is None:
+            else:
                 self._bound(client)
-            channel.forget(client.position)
-            if client.position < end and client.closed is None and client.rest is None:
+                channel.forget(client.position)
+            if client.position < channel.end and client.closed is None and client.rest is None:
                 self._alone.append(channel)
             else:
                 channel.is_fresh = False
@@ -118,7 +117,7 @@ class Rounds:
                         self._bound_behind(client)
                 if reached == noted:
                     continue
-            elif client.closed is None:
+            else:
                 self._bound(client)
             turn.note(client)
             noted = client.position if client.rest is None and client.closed is None else -1
@@ -127,7 +126,7 @@ class Rounds:
         return max(seen, 1)
 
     def _bound(self, client: Client) -> None:
-        if client.queued_bytes > self._max_queue_bytes:
+        if client.closed is None and client.queued_bytes > self._max_queue_bytes:
             client.close("overflow")
 
     def _bound_behind(self, client: Client) -> None:

@@ -20,7 +20,7 @@ from pgevents_push.errors import (
 )
 from pgevents_push.event import Gap, GapReason, TableName
 from pgevents_push.hub import Chunk, Encode, Hub, Recall, Shipment, Subscription, View
-from pgevents_push.transports import resume, showing, sse_format
+from pgevents_push.transports import departures, resume, showing, sse_format
 from pgevents_push.transports.closing import CLOSINGS, as_number, jittered_milliseconds
 from pgevents_push.transports.entrance import Visit
 from pgevents_push.transports.fragments import FragmentEncoder, Fragments
@@ -132,7 +132,7 @@ class Stream:
         if sock is None:
             return lambda: None
         give_up_when_stuck(sock)
-        return waiting.watch_departure(sock, lambda: self._mailbox.close("departed"))
+        return departures.watch_departure(sock, lambda: self._mailbox.close("departed"))
 
     def __iter__(self) -> Iterator[bytes]:
         return self

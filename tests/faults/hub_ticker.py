@@ -60,6 +60,7 @@ def main() -> None:
         waiting.run_blocking = _run_here
     if os.environ.get("BREAK") == "read":
         waiting.wait_any = _wait_here
+        waiting.Watch.wait = lambda self, wanted, timeout: _wait_here(wanted, (), timeout)  # type: ignore[method-assign]
     ticker = Ticker()
     gevent.spawn(ticker.run)
     stdin = FileObjectThread(sys.stdin.fileno())

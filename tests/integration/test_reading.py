@@ -167,6 +167,23 @@ def test_an_event_that_is_gone_ends_a_reading(database: Database, log: Counting)
         Reading(middle, until, 5).next(log.execute)
 
 
+@pytest.mark.parametrize("older", [False, True])
+def test_a_log_that_is_emptied_while_much_is_read_is_a_loss(database: Database, log: Counting, older: bool) -> None:
+    """Also where changes from before the cursor are left in it."""
+    database.execute("INSERT INTO t VALUES (0)")
+    start = read_position(log.execute)
+    database.execute("INSERT INTO t SELECT generate_series(1, 20)")
+
+    def execute(statement: str, parameters: Any = None) -> list[Any]:
+        if statement == reader._NEWEST:
+            gone = "WHERE xid >= %s::text::xid8" if older else ""
+            database.execute(f"DELETE FROM pgevents.log {gone}", *([str(start.snapshot.xmax)] if older else []))
+        return log.execute(statement, parameters)
+
+    with pytest.raises(CursorError, match="emptied while"):
+        list(read_since(execute, start, 10))
+
+
 def test_a_reading_tells_what_the_columns_are_and_were(database: Database, log: Counting) -> None:
     """As shapes.sql does behind it, for any name; one statement says both, so also for a table that is gone by then."""
     mixed = TableName("Other s", 'Mixed "T')

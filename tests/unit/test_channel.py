@@ -88,6 +88,29 @@ def test_a_write_is_bounded_but_for_one_large_frame(monkeypatch: pytest.MonkeyPa
     assert one.between(3, 3) == (b"", 3)
 
 
+def test_an_only_client_takes_what_it_lacks_and_it_is_forgotten() -> None:
+    one, _ = channel()
+    client, _ = join(one)
+    assert one.take(client) == b"", "there is nothing"
+    one.put(b"a")
+    assert one.after(client.position) == (b"a", client.position + 1)
+    assert one.take(client) == b"a"
+    assert (client.position, one.queued_bytes, one.lag(client.position)) == (one.end, 0, 0)
+    assert one._made == (b"", 0), "what was joined is not kept either"
+    one.put(b"b")
+    one.put(b"cd")
+    assert one.take(client) == b"bcd"
+    assert (client.position, one.queued_bytes) == (one.end, 0)
+    later = Later()
+    one.put(later)
+    behind, _ = join(one)
+    later.settle(b"e")
+    one.members.pop(client)
+    assert one.take(behind) == b"", "it came behind this frame"
+    one.put(b"f")
+    assert one.take(behind) == b"f"
+
+
 def test_it_says_once_that_there_is_something_new() -> None:
     one, told = channel()
     one.put(b"a")

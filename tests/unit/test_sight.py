@@ -233,3 +233,42 @@ def test_the_event_keeps_its_texts_only() -> None:
     event = updated(MINE, THEIRS)
     Sight(event, Counter()).frame(view(OWN))
     assert event._decoded == {}
+
+
+# --- What is found out once for many
+
+
+_ROWS: list[dict[str, Any]] = [MINE, THEIRS, {**MINE, "total": 50}, {**THEIRS, "total": None}, {**MINE, "id": 2}]
+_LOOKS = [
+    view(text, *types, columns=columns)
+    for text in ("owner_id=gt.6", "owner_id=gt.7", "owner_id=neq.7", "owner_id=gt.8", "total=gt.9", "", OWN)
+    for types in ((), ("insert",), ("delete",))
+    for columns in ("", "id owner_id")
+]
+
+
+@pytest.mark.parametrize("hidden", [(), ("total",), ("owner_id", "total")])
+def test_who_is_looked_at_with_others_sees_what_he_sees_alone(hidden: tuple[str, ...]) -> None:
+    """Also of rows that lack a column, which are judged by what is there."""
+    events = [make(row) for row in _ROWS for make in (inserted, deleted)]
+    events += [updated(before, after) for before in _ROWS for after in _ROWS if before != after]
+    events += [truncated(), too_large("insert", 1), too_large("update", 1, 1, "total"), too_large("delete", 1)]
+    for event in events:
+        event = event.replace(row_json=_without(event.row_json, hidden), old_json=_without(event.old_json, hidden))
+        for looks in (_LOOKS, _LOOKS[::-1]):
+            together = Sight(event, Counter())
+            for look in looks:
+                assert together.frame(look) == Sight(event, Counter()).frame(look), (event, look)
+
+
+def _without(text: str | None, hidden: tuple[str, ...]) -> str | None:
+    return text and json.dumps({name: value for name, value in json.loads(text).items() if name not in hidden})
+
+
+def test_a_condition_that_fails_among_others_is_a_gap_for_its_own_view_only() -> None:
+    counts: Counter[str] = Counter()
+    sight, broken = Sight(inserted(MINE), counts), view("owner_id=gt.5")
+    object.__setattr__(broken.condition, "holds", lambda row: 1 / 0)
+    frames = [seen(sight.frame(look)) for look in (view("owner_id=gt.6"), broken, view("owner_id=gt.4"))]
+    assert [frame.get("gap", frame.get("row")) for frame in frames] == [MINE, "schema", MINE]
+    assert counts == {"unjudged": 1}

@@ -15,6 +15,7 @@ from pgevents_push import waiting
 from pgevents_push.errors import ConnectionLost
 from pgevents_push.listener.addresses import resolve
 from pgevents_push.listener.wake import Wake
+from pgevents_push.transports import departures
 
 Pair = tuple[socket.socket, socket.socket]
 
@@ -61,6 +62,55 @@ def test_wait_any_under_gevent(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> N
     assert waiting.wait_any((gone,), (), 5) == {gone}, "closed is ready, and not for ever silent"
 
 
+def test_a_watch_waits_again_and_again(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    for cooperative in (False, True):
+        monkeypatch.setattr(waiting, "cooperative", lambda value=cooperative: value)
+        one, other = pair
+        fds = (one.fileno(), other.fileno())
+        watch = waiting.Watch(*fds)
+        for _ in range(3):
+            began = time.monotonic()
+            assert watch.wait(fds, 0.02) == set()
+            assert 0.015 < time.monotonic() - began < 2
+            assert watch.wait(fds, 0) == set()
+            one.send(b"x")
+            assert watch.wait(fds[:1], 0.02) == set(), "the other one is not waited for"
+            assert watch.wait(fds, 5) == {other.fileno()}
+            assert watch.wait(fds, 0) == {other.fileno()}, "what is ready comes before the time limit"
+            assert other.recv(1) == b"x"
+        watch.close()
+        watch.close()
+
+
+def test_a_watch_serves_another_thread_too(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "cooperative", lambda: True)
+    one, other = pair
+    watch = waiting.Watch(other.fileno())
+    one.send(b"x")
+    found: list[set[int]] = []
+    thread = threading.Thread(target=lambda: found.append(watch.wait([other.fileno()], 5)))
+    thread.start()
+    thread.join(10)
+    assert found == [{other.fileno()}]
+    watch.close()
+
+
+def test_what_is_readable_while_nobody_waits_does_not_keep_the_hub_busy(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "cooperative", lambda: True)
+    one, other = pair
+    watch = waiting.Watch(other.fileno())
+    assert watch.wait([other.fileno()], 0) == set()
+    one.send(b"x")
+    used = time.process_time()
+    gevent.sleep(0.3)
+    assert time.process_time() - used < 0.15
+    assert watch.wait([other.fileno()], 5) == {other.fileno()}
+    watch.close()
+    assert other.recv(1) == b"x", "and it is closed before its descriptor"
+
+
 def test_a_descriptor_beyond_1024_is_no_problem(pair: Pair) -> None:
     high = os.dup2(pair[1].fileno(), 1500)
     try:
@@ -91,21 +141,39 @@ def test_a_wake_from_another_thread_ends_the_wait() -> None:
     wake.close()
 
 
+def test_a_wake_is_not_closed_while_it_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    wake, write, seen = Wake(), os.write, []
+    closer = threading.Thread(target=wake.close)
+
+    def slow(fd: int, data: bytes) -> int:
+        closer.start()
+        closer.join(0.1)
+        os.fstat(fd)  # fails where it is closed: another file may have its number
+        seen.append(fd)
+        return write(fd, data)
+
+    monkeypatch.setattr(os, "write", slow)
+    wake.set()
+    closer.join(5)
+    assert len(seen) == 1
+    assert wake.fileno() == -1
+
+
 def test_peer_gone(pair: Pair) -> None:
     one, other = pair
-    assert waiting.peer_gone(one) is False
+    assert departures.peer_gone(one) is False
     other.send(b"x")
-    assert waiting.peer_gone(one) is None
+    assert departures.peer_gone(one) is None
     assert one.recv(1) == b"x"
     other.close()
-    assert waiting.peer_gone(one) is True
+    assert departures.peer_gone(one) is True
     one.close()
-    assert waiting.peer_gone(one) is True
+    assert departures.peer_gone(one) is True
 
 
 def test_watch_departure_calls_back_when_the_peer_leaves(pair: Pair) -> None:
     gone = threading.Event()
-    waiting.watch_departure(pair[0], gone.set)
+    departures.watch_departure(pair[0], gone.set)
     assert not gone.wait(0.02)
     pair[1].close()
     assert gone.wait(30)
@@ -113,10 +181,10 @@ def test_watch_departure_calls_back_when_the_peer_leaves(pair: Pair) -> None:
 
 def test_watch_departure_can_be_stopped_and_the_descriptor_watched_again(pair: Pair) -> None:
     first, second = threading.Event(), threading.Event()
-    stop = waiting.watch_departure(pair[0], first.set)
+    stop = departures.watch_departure(pair[0], first.set)
     stop()
     stop()
-    waiting.watch_departure(pair[0], second.set)
+    departures.watch_departure(pair[0], second.set)
     pair[1].close()
     assert second.wait(30)
     assert not first.is_set()

@@ -4,22 +4,18 @@
 -- were still running then. A statement sees only what is committed, so no further visibility test is needed. They are
 -- kept as they are found: to look again for the rows of each transaction, slot by slot, took 10 us a change, not 4. Large
 -- texts stay where they are until they are sent.
--- Whole transactions in the order of their greatest id: a transaction that wrote a row after another one had
--- committed holds a greater id than all of that one, so this order is causal. The order of xids is not: an xid is
--- given at the first write.
--- The first row has no change, but what is said of all of them:
--- `snapshot`;
--- `fits`: when there are more than `limit` rows, or more than `bytes` of text, none is returned. No more than that are
--- looked at;
--- `shapes`: what the columns of their tables are, as shapes.sql has it: [[schema, table, {column: text}]]. A definition
+-- In no order: the reader knows all of them, and three sorts of one row are not cheap.
+-- The first row has no change, but what is said of all of them. It comes first since the parts of a UNION ALL are run in
+-- turn where nothing is parallel; one that did not would be no snapshot to the reader. Its columns:
+-- 1. the snapshot, and whether all `fits`: when there are more than `limit` rows, or more than `bytes` of text, none is
+-- returned. No more than that are looked at;
+-- 2. what the columns of their tables are, as shapes.sql has it: [[schema, table, {column: text}]]. A definition
 -- under which one of them was made is visible where the change is, so where these texts are what they were before the
 -- batch, no change in it was made under another definition. A statement of its own was a third of all that a quiet
 -- change cost.
--- {running} is running.sql, or nothing where none was running: a quarter of the time.
+-- {running} is running.sql, or nothing where none was running: a quarter of the time; {change} is change.sql.
 -- Parameters: xmax, xip, limit, bytes.
-WITH now AS MATERIALIZED (
-    SELECT pg_current_snapshot()::text AS snapshot
-), candidate AS MATERIALIZED (
+WITH candidate AS MATERIALIZED (
     SELECT c.* FROM (
         -- The upper bound is for rows that pg_dump brought from another cluster, whose xids are yet to come here.
         SELECT * FROM pgevents.log AS l
@@ -33,31 +29,25 @@ WITH now AS MATERIALIZED (
         sum(octet_length(coalesce(c.new_row, '')) + octet_length(coalesce(c.old_row, ''))), 0
     ) <= %(bytes)s AS fits
     FROM candidate AS c
-), shapes AS MATERIALIZED (
+)
+SELECT concat_ws(' ', pg_current_snapshot(), (SELECT fresh.fits FROM fresh)) AS short, (
     SELECT json_agg(json_build_array(t.schema_name, t.table_name, (
-        SELECT json_object_agg(a.attname, concat_ws('.', a.xmin, (
+        -- Types with a lower number are PostgreSQL's own, and no enums.
+        SELECT json_object_agg(a.attname, concat_ws('.', a.xmin, CASE WHEN a.atttypid >= 16384 THEN (
             SELECT string_agg(DISTINCT e.xmin::text, '.') FROM pg_enum AS e WHERE e.enumtypid = a.atttypid
-        )))
+        ) END))
         FROM pg_attribute AS a
         WHERE a.attrelid = (
             SELECT c.oid FROM pg_class AS c
             WHERE c.relname = t.table_name
                 AND c.relnamespace = (SELECT n.oid FROM pg_namespace AS n WHERE n.nspname = t.schema_name)
         ) AND a.attnum > 0 AND NOT a.attisdropped
-    )))::text AS texts
+    )))::text
     FROM (
         SELECT DISTINCT c.schema_name, c.table_name FROM candidate AS c WHERE (SELECT fresh.fits FROM fresh)
     ) AS t
-)
-SELECT NULL AS id, NULL AS xid, NULL AS last_id, NULL AS schema_name, NULL AS table_name, NULL AS type, NULL AS pk,
-       NULL AS old_pk, NULL AS new_row, NULL AS old_row, NULL AS changed, NULL AS actor, NULL AS truncated, NULL AS at,
-       now.snapshot, fresh.fits, shapes.texts AS shapes
-FROM now CROSS JOIN fresh CROSS JOIN shapes
+) AS new_row, NULL AS old_row
 UNION ALL
-SELECT l.id, l.xid::text, max(l.id) OVER (PARTITION BY l.xid), l.schema_name, l.table_name, l.type::text,
-       l.pk, l.old_pk, l.new_row, l.old_row, l.changed, l.actor, l.truncated,
-       to_char(l.at, 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"'),
-       NULL, NULL, NULL
+SELECT {change}
 FROM candidate AS l
 WHERE (SELECT fresh.fits FROM fresh)
-ORDER BY last_id NULLS FIRST, id
