@@ -5,8 +5,6 @@ FAULTS_SEED=n replays the random choices of a run; every run prints its seed.
 
 from __future__ import annotations
 
-import os
-import random
 import threading
 import time
 from collections.abc import Iterator
@@ -19,10 +17,10 @@ from pgevents_push.event import TableName
 from tests.faults import writers
 from tests.faults.checker import PERFECT, TRUTH, Change, Verdict, check
 from tests.faults.readers import HorizonReader, Reader, ResumingReader, SequenceReader, SnapshotReader
+from tests.fixtures.chance import SEED
 from tests.fixtures.postgres import Database, Server
 from tests.fixtures.versions import VERSIONS
 
-SEED = int(os.environ.get("FAULTS_SEED") or random.SystemRandom().randrange(10**6))
 POLL_SECONDS = 0.01
 
 

@@ -5,7 +5,6 @@ The log is looked into only each 30 s here, so a missed wake-up shows as a chang
 
 from __future__ import annotations
 
-import os
 import random
 import threading
 import time
@@ -18,9 +17,9 @@ import pytest
 
 from pgevents_push.listener import Batch, Connection, Doorbell, Ears, Heard, Listener, Pulse, read_position, read_since
 from tests.fixtures.capture import install
+from tests.fixtures.chance import SEED
 from tests.fixtures.postgres import Database
 
-SEED = int(os.environ.get("FAULTS_SEED") or random.SystemRandom().randrange(10**6))
 LONG = 30.0
 # What "at once" may mean on a busy machine; the slowest legal way is a look each 100 ms.
 SOON = 10.0

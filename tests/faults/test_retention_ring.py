@@ -6,7 +6,6 @@ and never told so without need. FAULTS_SEED=n replays the random choices of a ru
 
 from __future__ import annotations
 
-import os
 import random
 import threading
 import time
@@ -22,9 +21,9 @@ from pgevents_push.errors import CursorError
 from pgevents_push.event import TableName
 from pgevents_push.listener import Connection, Pruned, is_kept, prune, read_position, read_since
 from tests.fixtures.capture import installer
+from tests.fixtures.chance import SEED
 from tests.fixtures.postgres import Database
 
-SEED = int(os.environ.get("FAULTS_SEED") or random.SystemRandom().randrange(10**6))
 SECONDS = 8.0
 KEEP_SECONDS = 1.0
 # Truth lies in a table that nobody captures or empties, written by the same transactions.

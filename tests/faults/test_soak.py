@@ -11,10 +11,10 @@ import pytest
 
 from tests.faults.soak import run
 from tests.faults.soak_nemeses import NEMESES
+from tests.fixtures.chance import SEED
 
 pytestmark = pytest.mark.alone
 
-SEED = int(os.environ.get("FAULTS_SEED") or 7)
 VERSION = int(os.environ.get("PGEVENTS_TEST_PG") or 0) or None
 # Each nemesis comes in one of the two, and a crash in both.
 HALF = sorted(NEMESES)[::2]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import threading
 import time
@@ -18,9 +17,9 @@ from pgevents_push.event import TableName
 from pgevents_push.listener import Connection, Ears, Listener, Pulse, prune
 from tests.faults.probes import Threads, until
 from tests.fixtures.capture import install, installer
+from tests.fixtures.chance import SEED
 from tests.fixtures.postgres import Database
 
-SEED = int(os.environ.get("FAULTS_SEED") or random.SystemRandom().randrange(10**6))
 SCHEDULES, OPEN, STEPS, ROWS = 120, 4, 24, 8
 SECONDS = 5.0
 WRITERS = 16
