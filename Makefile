@@ -2,6 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# The tests start hundreds of servers. Where Python may not keep what it compiled, each compiles Flask and SQLAlchemy anew:
+# a second of a core.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo recipes test matrix soak fuzz check lint bench bench-writers bench-resume format clean
