@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import select
 import socket
 import threading
 import time
@@ -149,6 +150,7 @@ def test_the_reason_reaches_a_client_that_is_still_sending_and_behind_with_readi
     with StrictClient(server.port, receive_buffer=4096) as client:
         client.subscribe()
         server.get("/feed?size=100000")
+        assert select.select([client.sock], [], [], 30)[0]  # what the close would overtake is on its way
         client.send_frame(0x81, b"[" * 1_000_000)
         server.until(connections=0, readers=0)
         assert client.message()["type"] == "insert"
