@@ -88,6 +88,7 @@ class Postgres:
     :param data_dir: kept after `stop()`, filled when empty; default: a temporary one, removed at `stop()`.
     :param port: also listen on 127.0.0.1:port; default: only on a unix socket in `socket_dir`.
     :param settings: more `name=value` of postgresql.conf.
+    :param place: where the temporary directory is made; default: where the system makes them.
 
     Every local user may connect without a password. The server ends with this process, however that ends.
     """
@@ -98,11 +99,12 @@ class Postgres:
         data_dir: Path | None = None,
         port: int | None = None,
         settings: Mapping[str, str] | None = None,
+        place: Path | None = None,
     ) -> None:
         self.bin_dir = bin_dir or find_binaries()
         self.port = port
         self.settings = {**THROW_AWAY, **(settings or {})}
-        self._given_data_dir = data_dir
+        self._given_data_dir, self._place = data_dir, place
         self._own_dir: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._watchdog: subprocess.Popen[bytes] | None = None
@@ -159,7 +161,7 @@ class Postgres:
         """
         if self._process is not None:
             return self
-        self._own_dir = Path(tempfile.mkdtemp(prefix="pge"))
+        self._own_dir = Path(tempfile.mkdtemp(prefix="pge", dir=self._place))
         try:
             self._choose_user()
             if not (self.data_dir / "PG_VERSION").exists():

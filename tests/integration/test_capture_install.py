@@ -367,7 +367,7 @@ def test_uninstalling_one_table_leaves_the_others(database: Database) -> None:
 def test_the_role_goes_with_the_last_database(database: Database) -> None:
     install(database)
     other = f"{database.name}_other"
-    database.server.execute(f"CREATE DATABASE {other} TEMPLATE template0")
+    database.server.create(other, "")
     try:
         second = Database(database.server, other)
         install(second)

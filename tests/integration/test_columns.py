@@ -99,7 +99,7 @@ def databases(server: Server) -> Iterator[dict[str, Database]]:
         database = Database(server, f"pgevents_collated_{at}")
         encoding = "" if "ENCODING" in options else "ENCODING 'UTF8'"
         try:
-            server.execute(f"CREATE DATABASE {database.name} TEMPLATE template0 {encoding} {options}")
+            server.create(database.name, f"{encoding} {options}")
         except psycopg2.Error:
             continue
         made[name] = database

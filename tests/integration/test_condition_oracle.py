@@ -48,7 +48,7 @@ def created(server: Server, options: Sequence[str]) -> Database:
     database = Database(server, f"pgevents_test_{uuid4().hex[:12]}")
     for option in options:
         try:
-            server.execute(f"CREATE DATABASE {database.name} TEMPLATE template0 ENCODING 'UTF8' {option}")
+            server.create(database.name, f"ENCODING 'UTF8' {option}")
             return database
         except psycopg2.Error as error:
             refused = error

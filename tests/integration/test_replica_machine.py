@@ -101,7 +101,7 @@ class Machine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.database = Database(self.server, f"pgevents_test_{uuid.uuid4().hex[:12]}")
-        self.server.execute(f"CREATE DATABASE {self.database.name} TEMPLATE template0 ENCODING 'UTF8'")
+        self.server.create(self.database.name)
         self.shops: list[Shop] = []
         self.sites: list[Site] = []
         self.alive: list[Copy] = []

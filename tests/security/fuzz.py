@@ -239,7 +239,7 @@ def main() -> None:
     server = start_server()
     try:
         name = f"pgevents_fuzz_{uuid.uuid4().hex[:8]}"
-        server.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'")
+        server.create(name)
         database = Database(server, name)
         report = fuzz(database, given.seed, given.seconds)
         database.close()
