@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import time
 import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,20 +12,7 @@ import pytest
 from tests.fixtures.patience import wait_until
 from tests.fixtures.raw_stream import RawStream
 from tests.fixtures.servers import ServerName
-from tests.fixtures.worlds import CASES, World, check_beats, names_of, world_of
-
-
-@pytest.fixture(scope="module", params=CASES, ids=names_of)
-def running(request: pytest.FixtureRequest, server: Any) -> Iterator[World]:
-    with world_of(server, *request.param) as world:
-        yield world
-
-
-@pytest.fixture
-def world(running: World) -> Iterator[World]:
-    yield running
-    running.clean()
-
+from tests.fixtures.worlds import CASES, World, check_beats, world_of
 
 # --- The bytes
 

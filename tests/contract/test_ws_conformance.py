@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.fixtures.patience import wait_until
 from tests.fixtures.servers import ServerName
-from tests.fixtures.worlds import CASES, MARK, World, Writing, check_beats, names_of, world_of
+from tests.fixtures.worlds import CASES, MARK, World, Writing, check_beats, world_of
 from tests.fixtures.ws_client import StrictClient, TalkingClient, client_frame
-
-
-@pytest.fixture(scope="module", params=CASES, ids=names_of)
-def running(request: pytest.FixtureRequest, server: Any) -> Iterator[World]:
-    with world_of(server, *request.param) as world:
-        yield world
-
-
-@pytest.fixture
-def world(running: World) -> Iterator[World]:
-    yield running
-    running.clean()
 
 
 def test_it_is_handed_over_where_it_can_be(world: World) -> None:
