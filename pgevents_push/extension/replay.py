@@ -12,6 +12,7 @@ from pgevents_push import waiting
 from pgevents_push.cursor import Cursor, Snapshot
 from pgevents_push.errors import BacklogError, ConnectionLost, CursorError, Overdue
 from pgevents_push.event import TableName
+from pgevents_push.extension.pages import Pages
 from pgevents_push.extension.turns import Turns
 from pgevents_push.hub import Hub, Page
 from pgevents_push.listener import Batch, Connection, Reading, is_kept, with_shapes
@@ -41,6 +42,7 @@ class Replay:
 
     :param connect: opens a connection to the log.
     :param most: events in one page.
+    :param page_bytes: how much of what was read from the log is kept for the next clients.
     :param watched: whether somebody must know when the columns of a table change.
     """
 
@@ -49,6 +51,7 @@ class Replay:
         hub: Hub,
         connect: Callable[[], Connection],
         most: int,
+        page_bytes: int = 0,
         watched: Callable[[TableName], bool] = lambda table: True,
     ) -> None:
         self._hub = hub
@@ -59,6 +62,7 @@ class Replay:
         # One at a time: each busy thread more keeps the one that publishes waiting for Python's own lock (5 ms).
         self._thinking = Turns(1)
         self._idle: list[Connection] = []
+        self._pages = Pages(page_bytes)
         self._readings: dict[_Place, Reading] = {}
         self._overdue: dict[_Place, int] = {}
         self._closed = False
@@ -76,11 +80,12 @@ class Replay:
         if not self._reading.has(who):  # else memory did not reach back a moment ago
             with self._thinking.turn(who, PATIENCE_SECONDS):
                 waiting.sleep(PAUSE_SECONDS)
-                if (page := self._remembered(since, until)) is not None:
+                if (page := self._remembered(since, until) or self._pages.of(since, until)) is not None:
                     yield page
                     return
         with self._reading.turn(who, PATIENCE_SECONDS):
-            yield self._from_log(since, until)
+            # Whom it stood in line behind may have read the very page.
+            yield self._pages.of(since, until) or self._pages.keep(since, until, self._from_log(since, until))
 
     def _remembered(self, since: Cursor, until: Snapshot) -> Page | None:
         events = self._hub.remember(since, until, self._most)
@@ -88,7 +93,7 @@ class Replay:
             return None
         whole = len(events) < self._most
         reached = Cursor(since.epoch, until) if whole else Cursor.parse(events[-1].cursor)
-        return Page(tuple(events), reached, is_remembered=True)
+        return Page(tuple(events), reached, is_shared=True)
 
     def _from_log(self, since: Cursor, until: Snapshot) -> Page:
         if (idle := self._waiting()) is not None:

@@ -37,7 +37,7 @@ class Running:
         self.judging = Judging(runtime.connect)
         self.hub = Hub(config.history_bytes, self.definitions.forget, self.judging)
         self.replay = Replay(
-            self.hub, runtime.connect, config.max_batch_events, lambda table: runtime.gate.shows(table)
+            self.hub, runtime.connect, config.max_batch_events, config.history_bytes // 4, runtime.gate.shows
         )
         limits = (config.max_snapshots, config.snapshot_seconds, config.max_row_bytes)
         self.snapshots = Snapshots(runtime.connect, self.hub.reach, *limits)

@@ -2,6 +2,7 @@
 
 from pgevents_push.hub.copies import Copy
 from pgevents_push.hub.definition import Definition, Mark
+from pgevents_push.hub.history import weight
 from pgevents_push.hub.hub import Hub
 from pgevents_push.hub.page import Page, Recall
 from pgevents_push.hub.pending import Pending, look
@@ -32,4 +33,5 @@ __all__ = [
     "View",
     "look",
     "size_of",
+    "weight",
 ]

@@ -51,7 +51,7 @@ class History:
         """Add what was published, and the position after it."""
         if not events:
             return
-        self._pieces.append(Piece(cursor, events, sum(map(_weight, events))))
+        self._pieces.append(Piece(cursor, events, sum(map(weight, events))))
         self._size += self._pieces[-1].size
         while self._size > self._max_bytes:
             dropped = self._pieces.popleft()
@@ -150,6 +150,7 @@ def _stamped(
     return stamped
 
 
-def _weight(event: ChangeEvent) -> int:
+def weight(event: ChangeEvent) -> int:
+    """Return roughly how many bytes a change takes in memory."""
     texts = (event.row_json, event.old_json, event.pk_json, event.actor_text)
     return EVENT_BYTES + sum(len(text) for text in texts if text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pgevents_push.cursor import Cursor, Snapshot
 from pgevents_push.event import ChangeEvent, Shapes
@@ -14,13 +14,17 @@ from pgevents_push.event import ChangeEvent, Shapes
 class Page:
     """Changes in order, the position behind them, and the columns of their tables where these were asked for.
 
-    :param is_remembered: the next client that asks gets the same objects.
+    :param is_shared: the next client that asks gets the same objects.
     """
 
     events: tuple[ChangeEvent, ...]
     cursor: Cursor
     shapes: Shapes = field(default_factory=dict)
-    is_remembered: bool = False
+    is_shared: bool = False
+
+    def for_all(self) -> Page:
+        """Return the same, for more than one client."""
+        return replace(self, is_shared=True)
 
 
 # Gives the next page between a cursor and a later snapshot; raises CursorError where the log does not reach back. While

@@ -92,7 +92,7 @@ def _look_at(page: Page, views: Iterable[View], hub: Hub) -> list[bytes | Pendin
             if (copy := copies.get(id(event))) is not None:
                 found.append(copy[1])
             else:
-                found.append(_made(event, view, hub, page.is_remembered))
+                found.append(_made(event, view, hub, page.is_shared))
                 effort += 1.0
         effort += PASSING
         if effort >= AT_ONCE:
@@ -101,13 +101,13 @@ def _look_at(page: Page, views: Iterable[View], hub: Hub) -> list[bytes | Pendin
     return [frame for frame in found if frame is not None]
 
 
-def _made(event: ChangeEvent, view: View, hub: Hub, is_remembered: bool) -> bytes | Pending | None:
+def _made(event: ChangeEvent, view: View, hub: Hub, is_shared: bool) -> bytes | Pending | None:
     sight = Sight(event, hub.counts)
     try:
         frame = look(sight, view)
     except Exception:  # a bug of ours: else the client comes back to the same change for ever
         log.exception("event %s could not be encoded for %s", event.id, view.table)
         return sight.gap(view, "failed")
-    if is_remembered and not isinstance(frame, Pending):
+    if is_shared and not isinstance(frame, Pending):
         hub.copies.keep(view, event, frame)
     return frame

@@ -16,8 +16,9 @@ from tests.faults.stage import Stage, staged
 
 MISSED = 1_000
 OPTIONS = ["--worker-connections", "2000"]
-# Where the missed changes come from: so much is kept in memory.
-SOURCES = {"memory": 64_000_000, "log": 0}
+# Where the missed changes come from. The workers of who is answered from the log are new: as after a deploy.
+SOURCES = ("memory", "log")
+HISTORY_BYTES = 64_000_000
 PAUSE_SECONDS = 0.02
 
 
@@ -38,10 +39,12 @@ class Return:
 
 def come_back(clients: int, source: str) -> Return:
     """Let so many clients miss MISSED changes each, and come back."""
-    with staged(history_bytes=SOURCES[source], options=OPTIONS) as stage:
+    with staged(history_bytes=HISTORY_BYTES, options=OPTIONS) as stage:
         with Follower(stage.port, "item") as follower:
             since = follower.cursor
         ids = write(stage, MISSED)
+        if source == "log":
+            stage.deploy()
         with living(stage) as live:
             until(lambda: False, 3)
             quiet = live.take()

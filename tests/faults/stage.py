@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import tempfile
 import time
 import urllib.request
@@ -60,6 +62,18 @@ class Stage:
 
     def workers(self) -> list[int]:
         return [child.pid for child in psutil.Process(self.serving.processes[0].pid).children()]
+
+    def deploy(self) -> None:
+        """Replace all workers by new ones, which remember nothing, and wait until these listen."""
+        before = set(self.workers())
+        os.kill(self.serving.processes[0].pid, signal.SIGHUP)
+
+        def replaced() -> bool:
+            words = self.serving.statuses()
+            now = self.workers()
+            return before.isdisjoint(now) and [words.get(pid) for pid in now] == ["listening"] * WORKERS
+
+        self.serving.until(replaced, 60, self.serving.statuses)
 
     def cpu_seconds(self) -> dict[str, float]:
         """Who has worked how much so far; "here" are the clients, the writers and the proxy."""

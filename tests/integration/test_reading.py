@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from pgevents_push.cursor import Cursor
+from pgevents_push.cursor import Cursor, Snapshot
 from pgevents_push.errors import ConnectionLost, CursorError, Overdue
 from pgevents_push.event import TableName
+from pgevents_push.extension import pages
 from pgevents_push.extension.replay import Replay
 from pgevents_push.hub import Hub
 from pgevents_push.listener import (
@@ -36,14 +37,15 @@ MISSED = 130
 
 
 class Counting:
-    """Runs statements and counts those that count what was missed."""
+    """Runs statements, and counts those that count what was missed, and those that read a piece of it."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self.counted = 0
+        self.counted = self.pieces = 0
 
     def execute(self, statement: str, parameters: Any = None) -> list[Any]:
         self.counted += statement == reading._TRANSACTIONS
+        self.pieces += statement == reading._PIECE
         return self.connection.execute(statement, parameters)
 
     def close(self) -> None:
@@ -100,6 +102,35 @@ def test_a_client_that_takes_page_after_page_has_its_absence_counted_once(databa
                 del cursors[name]
     assert found == ids
     assert log.counted == 2  # once each, although they are at the same places
+
+
+def test_a_crowd_is_read_for_once(database: Database, log: Counting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each comes a change later than the one before, and is exact to the change; all but these few are read once."""
+    monkeypatch.setattr(pages, "FEW", 5)
+    start, ids = miss(database, log)
+    replay = Replay(Hub(), lambda: log, 7, page_bytes=10_000_000)  # type: ignore[arg-type,return-value]
+    pieces: list[int] = []
+    for later in range(30):
+        until, before = read_position(log.execute).snapshot, log.pieces
+        assert walk(replay, start, until) == ids
+        pieces.append(log.pieces - before)
+        middle = random.Random(later).choice(list(replay._pages._kept))  # somebody was cut off there
+        rest = walk(replay, middle, until)
+        assert rest == ids[len(ids) - len(rest) :]
+        database.execute("INSERT INTO t SELECT 1000")
+        ids = [id_ for (id_,) in database.execute("SELECT id::text FROM pgevents.log AS l ORDER BY l.id")]
+    assert pieces[0] > 50
+    assert max(pieces[1:]) <= 2
+
+
+def walk(replay: Replay, cursor: Cursor, until: Snapshot) -> list[str]:
+    """What a client gets on its way, page after page."""
+    found: list[str] = []
+    while cursor != Cursor(cursor.epoch, until):
+        with replay.page(cursor, until) as page:
+            found += [event.id for event in page.events]
+            cursor = page.cursor
+    return found
 
 
 def test_what_postgresql_does_not_finish_in_time_is_told_apart(database: Database) -> None:

@@ -42,10 +42,10 @@ def viewing(encode: Encoder, *columns: str) -> View:
     return View(TableName("public", "orders"), frozenset(CHANGE_TYPES), frozenset(columns), None, encode)
 
 
-def frames(hub: Hub, view: View, events: tuple[ChangeEvent, ...], is_remembered: bool = True) -> list[bytes]:
+def frames(hub: Hub, view: View, events: tuple[ChangeEvent, ...], is_shared: bool = True) -> list[bytes]:
     @contextmanager
     def recall(since: Cursor, until: Snapshot) -> Iterator[Page]:
-        yield Page(events, Cursor(since.epoch, until), is_remembered=is_remembered)
+        yield Page(events, Cursor(since.epoch, until), is_shared=is_shared)
 
     return resume.read_on(recall, SINCE, UNTIL, [view], hub)[0]
 
@@ -78,7 +78,7 @@ def test_a_change_that_only_looks_the_same_is_another_one() -> None:
 def test_what_comes_from_the_log_is_not_kept() -> None:
     """Each client gets objects of its own: nobody would find them."""
     hub, view = Hub(1_000_000), viewing(Encoder(), "id")
-    frames(hub, view, (change(11),), is_remembered=False)
+    frames(hub, view, (change(11),), is_shared=False)
     assert hub.copies.of(view) == {}
 
 

@@ -193,7 +193,20 @@ anything = st.one_of(
     some.map("id=in.({}".format),
     st.builds(lambda text, times: (text * times)[: MAX_LENGTH + 10], some, st.integers(1, 4000)),
 )
+# In thousandths of a second that would be a test of the machine: 0.46 ms of CPU on one of 2023, 0.9 on another.
+MOST_TIMES_THE_LARGEST_ORDINARY_ONE = 4
 cpu: list[float] = []
+
+
+def cost(text: str) -> float:
+    """How many seconds of CPU it takes at least to read it, or to refuse it."""
+    costs = []
+    for _ in range(20):
+        began = time.thread_time()
+        with suppress(BadParameter):
+            parse_filter(text, COLUMNS)
+        costs.append(time.thread_time() - began)
+    return min(costs)
 
 
 @settings(deadline=None, max_examples=200)
@@ -207,10 +220,10 @@ def test_no_text_does_harm(text: str) -> None:
     cpu.append(time.thread_time() - began)
 
 
-def test_none_costs_more_than_a_millisecond() -> None:
+def test_none_costs_much_more_than_an_ordinary_one() -> None:
     """Nine in ten, as some may be hit by the garbage collector."""
     assert len(cpu) >= 200
-    assert sorted(cpu)[len(cpu) * 9 // 10] < 0.001
+    assert sorted(cpu)[len(cpu) * 9 // 10] < MOST_TIMES_THE_LARGEST_ORDINARY_ONE * cost(grouped(MAX_TERMS))
 
 
 @pytest.mark.parametrize(
@@ -225,13 +238,7 @@ def test_none_costs_more_than_a_millisecond() -> None:
     ],
 )  # fmt: skip
 def test_nor_does_one_made_for_it(text: str) -> None:
-    costs = []
-    for _ in range(20):
-        began = time.thread_time()
-        with suppress(BadParameter):
-            parse_filter(text, COLUMNS)
-        costs.append(time.thread_time() - began)
-    assert min(costs) < 0.001
+    assert cost(text) < MOST_TIMES_THE_LARGEST_ORDINARY_ONE * cost(grouped(MAX_TERMS))
 
 
 def test_the_readme_tells_all_of_it() -> None:

@@ -1,0 +1,66 @@
+"""Pages: what was read from the log for one client that came back, for the next ones at the same place; pure."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from pgevents_push.cursor import Cursor, Snapshot
+from pgevents_push.hub import Page, weight
+
+# Clients that come back together, after a deploy, come within seconds.
+MOST_SECONDS = 10.0
+# A last page with fewer changes is read anew for each client. Else a crowd that comes back while changes are written
+# would go from the end of one tiny page to the end of the next, one more with each client.
+FEW = 50
+
+
+class Pages:
+    """Of a crowd that comes back at once, only the first one has the log read.
+
+    A page that was read up to some snapshot will do for whoever is at its beginning and wants to get to that snapshot
+    or further: all cursors in it, and the one behind it, are those of a reading that goes there first. It stays true:
+    what it holds is committed, and was complete when it was read.
+
+    :param max_bytes: roughly what all of them may take; then the oldest go first.
+    """
+
+    def __init__(self, max_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._max_bytes, self._clock = max_bytes, clock
+        self._lock = threading.Lock()
+        self._kept: dict[Cursor, tuple[float, Snapshot, Page]] = {}  # the oldest first
+        self._size = 0
+
+    def of(self, since: Cursor, until: Snapshot) -> Page | None:
+        """Return what begins at a cursor and reaches no further than a snapshot, if there is any."""
+        with self._lock:
+            self._forget()
+            _, reached, page = self._kept.get(since, (0.0, until, None))
+            return page if until.covers(reached) else None
+
+    def keep(self, since: Cursor, until: Snapshot, page: Page) -> Page:
+        """Take a page that was read; return it as it is for all, itself where it is not worth keeping."""
+        is_last = page.cursor.until is None
+        if (is_last and len(page.events) < FEW) or (size := _size(page)) > self._max_bytes:
+            return page
+        with self._lock:
+            self._drop(since)
+            self._size += size
+            self._kept[since] = self._clock(), until, page.for_all()
+            self._forget()
+            return self._kept[since][2]
+
+    def _forget(self) -> None:
+        """Drop the oldest ones, of those that are too old or too many."""
+        too_old = self._clock() - MOST_SECONDS
+        while self._kept and (self._size > self._max_bytes or next(iter(self._kept.values()))[0] < too_old):
+            self._drop(next(iter(self._kept)))
+
+    def _drop(self, since: Cursor) -> None:
+        if (known := self._kept.pop(since, None)) is not None:
+            self._size -= _size(known[2])
+
+
+def _size(page: Page) -> int:
+    return sum(map(weight, page.events))
