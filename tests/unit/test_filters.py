@@ -28,6 +28,7 @@ from pgevents_push.hub.filters import (
 )
 from pgevents_push.hub.numbers import MAX_DIGITS
 from pgevents_push.hub.values import KINDS
+from tests.fixtures.effort import MOST_TIMES, cpu_seconds
 
 ENGLISH = Collation("public.english", folding=("k", "i"))
 KNOWN = Collation('pg_catalog."C"', by_code_point=True, folding=())
@@ -193,20 +194,12 @@ anything = st.one_of(
     some.map("id=in.({}".format),
     st.builds(lambda text, times: (text * times)[: MAX_LENGTH + 10], some, st.integers(1, 4000)),
 )
-# In thousandths of a second that would be a test of the machine: 0.46 ms of CPU on one of 2023, 0.9 on another.
-MOST_TIMES_THE_LARGEST_ORDINARY_ONE = 4
 cpu: list[float] = []
 
 
-def cost(text: str) -> float:
-    """How many seconds of CPU it takes at least to read it, or to refuse it."""
-    costs = []
-    for _ in range(20):
-        began = time.thread_time()
-        with suppress(BadParameter):
-            parse_filter(text, COLUMNS)
-        costs.append(time.thread_time() - began)
-    return min(costs)
+def most() -> float:
+    """How many seconds of CPU a text may take."""
+    return MOST_TIMES * cpu_seconds(lambda: parse_filter(grouped(MAX_TERMS), COLUMNS))
 
 
 @settings(deadline=None, max_examples=200)
@@ -223,7 +216,7 @@ def test_no_text_does_harm(text: str) -> None:
 def test_none_costs_much_more_than_an_ordinary_one() -> None:
     """Nine in ten, as some may be hit by the garbage collector."""
     assert len(cpu) >= 200
-    assert sorted(cpu)[len(cpu) * 9 // 10] < MOST_TIMES_THE_LARGEST_ORDINARY_ONE * cost(grouped(MAX_TERMS))
+    assert sorted(cpu)[len(cpu) * 9 // 10] < most()
 
 
 @pytest.mark.parametrize(
@@ -238,7 +231,11 @@ def test_none_costs_much_more_than_an_ordinary_one() -> None:
     ],
 )  # fmt: skip
 def test_nor_does_one_made_for_it(text: str) -> None:
-    assert cost(text) < MOST_TIMES_THE_LARGEST_ORDINARY_ONE * cost(grouped(MAX_TERMS))
+    def attempt() -> None:
+        with suppress(BadParameter):
+            parse_filter(text, COLUMNS)
+
+    assert cpu_seconds(attempt) < most()
 
 
 def test_the_readme_tells_all_of_it() -> None:
