@@ -30,7 +30,7 @@ recipes: $(VENV)/.demo  ## the demo, and what its recipes for htmx, Turbo and Re
 	$(BIN)/python -m demo
 
 test: $(VENV)/.dev  ## the whole suite on an embedded PostgreSQL (PGEVENTS_TEST_DSN: on another server)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone and not soak"
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not alone and not soak"
 	$(BIN)/python -m pytest -m "alone and not soak"
 
 matrix: $(VENV)/.dev  ## all faults and clients in two browsers, again and again (MATRIX="--rounds 10 --seed 7" and so on)

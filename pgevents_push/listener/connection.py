@@ -153,7 +153,7 @@ class Connection:
         try:
             cursor = self._connection.cursor()
             cursor.execute(self._before + statement, parameters)
-            self._watch.wait((self._fd,), SENT_SECONDS)
+            self._wait_any((self._fd,), SENT_SECONDS)
             self._stay_in_process()
             self._finish(time.monotonic() + self._timeout if self._until is None else self._until)
             return cursor.fetchall() if cursor.description else []

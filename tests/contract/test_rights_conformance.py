@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from tests.fixtures.raw_stream import RawStream
-from tests.fixtures.servers import ServerName
 from tests.fixtures.worlds import CASES, World, Writing, names_of, world_of
 
 APP = "tests.fixtures.rights_app:app"
@@ -144,21 +143,6 @@ def test_a_long_absence_is_made_up_out_of_the_log_before_the_stream_is_live(worl
     world.until(handed_over=1 if world.handed else 0)
 
 
-@pytest.mark.parametrize(("name", "handed"), CASES)
-def test_a_life_ends_with_a_bye_that_says_so(server: Any, name: ServerName, handed: bool) -> None:
-    with world_of(server, name, handed, max_stream_seconds=2.0) as world:
-        streams = [world.stream().ready() for _ in range(3)]
-        world.until(connections=3, handed_over=3 if handed else 0)
-        world.insert(1)
-        for stream in streams:
-            stream.changes(1)
-            stream.end()
-            assert (stream.names[-1], stream.events[-1].data["reason"]) == ("bye", "lifetime")
-            assert stream.finished
-        with RawStream(world.port, since=streams[0].events[-2].id or streams[0].seen[-1].id) as back:
-            assert back.ready().events[0].data["resumed"] is True
-
-
 # --- The same over a WebSocket
 
 
@@ -224,15 +208,3 @@ def test_places_of_sockets_are_counted_and_given_back(world: World) -> None:
         clients[number].close()
         world.until(connections=2 - number)
     world.talk(**headers("ann")).live(table="docs")
-
-
-@pytest.mark.parametrize(("name", "handed"), CASES)
-def test_a_sockets_life_ends_with_1012(server: Any, name: ServerName, handed: bool) -> None:
-    with world_of(server, name, handed, max_stream_seconds=2.0) as world:
-        client, silent = world.talk(), world.talk()
-        client.live()
-        world.until(connections=2, handed_over=2 if handed else 0)
-        world.insert(1)
-        client.changes(1)
-        assert client.last_words() == silent.last_words() == 1012
-        world.until(connections=0)

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import time
-from typing import Any
-
-import pytest
 
 from tests.fixtures.patience import wait_until
-from tests.fixtures.servers import ServerName
-from tests.fixtures.worlds import CASES, MARK, World, Writing, check_beats, world_of
+from tests.fixtures.worlds import MARK, World, Writing, check_beats
 from tests.fixtures.ws_client import StrictClient, TalkingClient, client_frame
 
 
@@ -169,18 +165,18 @@ def test_a_slow_client_is_ended_and_gets_the_rest_when_it_returns(world: World) 
     fast.live()
     slow.live()
     world.until(connections=2)
-    for start in range(1, 2001, 50):  # half of what may wait: the fast one is never slow, however busy the machine
-        rows = "SELECT n, repeat('x', 3000) FROM generate_series(%s, %s) AS n"
-        world.database.execute(f"INSERT INTO orders (id, status) {rows}", start, start + 49)
-        fast.changes(start + 49)
+    for start in range(1, 201, 5):  # half of what may wait: the fast one is never slow, however busy the machine
+        rows = "SELECT n, repeat('x', 30000) FROM generate_series(%s, %s) AS n"
+        world.database.execute(f"INSERT INTO orders (id, status) {rows}", start, start + 4)
+        fast.changes(start + 4)
     wait_until(lambda: world.left()["overflows"] == overflows + 1)
     assert slow.last_words() == 4408
     assert slow.ids() == list(range(1, len(slow.seen) + 1))
-    assert len(slow.seen) < 2000
+    assert len(slow.seen) < 200
     back = world.talk()
     back.live(since=slow.seen[-1]["cursor"])
-    back.changes(2000 - len(slow.seen))
-    assert slow.ids() + back.ids() == fast.ids() == list(range(1, 2001))
+    back.changes(200 - len(slow.seen))
+    assert slow.ids() + back.ids() == fast.ids() == list(range(1, 201))
 
 
 def test_a_slow_client_that_says_something_still_gets_all_in_order(world: World) -> None:
@@ -198,21 +194,3 @@ def test_a_slow_client_that_says_something_still_gets_all_in_order(world: World)
     client.ask()
     assert client.ids() == list(range(1, 221))
     assert client.pongs == [b"x"] * 5
-
-
-@pytest.mark.parametrize(("name", "handed"), CASES)
-def test_all_are_told_that_the_process_stops(server: Any, name: ServerName, handed: bool) -> None:
-    with world_of(server, name, handed) as world:
-        clients = [world.talk() for _ in range(10)]
-        for client in clients:
-            client.live()
-        silent = world.talk()
-        world.until(connections=11, handed_over=11 if handed else 0)
-        world.insert(1)
-        for client in clients:
-            client.changes(1)
-        assert world.serving.get("/stop")["stopped"] in world.serving.pids
-        for client in (*clients, silent):
-            assert client.last_words() == 1012
-            assert client.rest() == b""
-        assert world.left()["handed_over"] == 0

@@ -77,7 +77,8 @@ def test_columns_come_and_go(filled: Database, served: Serving) -> None:
     with writers.writing(filled.connect, LOAD) as counts:
         for alteration in ALTERATIONS:
             alter(filled, f"ALTER TABLE orders {alteration}")
-            time.sleep(0.15)  # for some writes between two
+            heard = len(follower.changes) + 5
+            assert until(lambda least=heard: len(follower.changes) > least, 60)  # type: ignore[misc]
     last = int(last_insert(filled, 50_001))
     assert until(lambda: follower.has_lately(last), 60), (errors, served.output())
     threads.end()

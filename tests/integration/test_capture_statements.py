@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +26,8 @@ from tests.fixtures.versions import VERSIONS, ServerOf
 T = TableName("public", "t")
 # A row of 2,000 bytes is too large. The names are such that a query could take them for its own.
 CAP = 2000
-EXAMPLES = 40
+# Those of `make test` are always the same; with `--hypothesis-profile=default` there are new ones.
+EXAMPLES = int(os.environ.get("PGEVENTS_TWIN_EXAMPLES") or 12)
 SCHEMA = """
 CREATE TYPE mood AS ENUM ('bad', 'good');
 CREATE TABLE t (
@@ -148,12 +150,13 @@ def compare(by_row: list[Line], by_statement: list[Line]) -> None:
     assert kinds(by_statement) == kinds(by_row)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCHEMAS)
 @pytest.mark.parametrize("version", VERSIONS)
 def test_both_say_the_same(databases: Callable[[int | None], Database], version: int | None, name: str) -> None:
     twins = Twins(databases(version), SCHEMAS[name], ["t"], cap=CAP)
 
-    @settings(max_examples=EXAMPLES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.lists(STATEMENTS, min_size=3, max_size=8))
     def run(statements: list[str]) -> None:
         twins.write("TRUNCATE t")
