@@ -39,6 +39,7 @@ class Vanishing:
         began, latencies = time.monotonic(), list[float]()
         with ThreadPoolExecutor(AT_ONCE) as threads:
             running = [threads.submit(self._some, count // AT_ONCE, chance) for chance in self._chances]
+            latencies.append(deliver())  # a hundred are gone sooner than the first turn ends
             while wait(running, DELIVER_EACH_SECONDS).not_done:
                 latencies.append(deliver())
         for one in running:
