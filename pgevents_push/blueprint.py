@@ -239,14 +239,14 @@ class PGEvents(Callers):
 
         It is rendered once for each change, for all who see the same columns: in a request of nobody, in which
         `url_for` works and `current_user` is nobody. The partial gets `row` (a dict of the visible columns, as JSON has
-        them), `pk` and `change`.
+        them), `pk`, `change` and `dom_id`.
 
         :param source: a model class, a Table, or "schema.table"; expose() it as well.
         :param template: the partial: one root element, whose id is `dom_id`.
         :param target: the CSS selector of the element that holds the rows: "#orders".
         :param position: where new rows go in it: "beforeend" (the default) or "afterbegin".
         :param dom_id: the id of a row's element, as a format string of key columns: "order-{id}". Defaults to the
-            table's name and the key: "orders-7".
+            table's name and the key: "orders-7", "lines-7-A"; if one of several values has a hyphen, "lines-7-A_-B".
         :param per_identity: the partial also gets `identity`, the text that `identify` gives of who sees it, and is
             rendered once for each of them.
         :raises ExposureError: a wrong argument, or the table has a fragment already.

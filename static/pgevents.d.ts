@@ -47,6 +47,8 @@ export interface Bye {
   reason: string;
   /** Milliseconds until the next attempt. */
   retry?: number;
+  /** What is wrong, where the reason is `uncaptured`. */
+  detail?: string;
 }
 export interface StreamError {
   /** refused: the server's answer; connection: there was none, or it broke off; silent: nothing came for too long;

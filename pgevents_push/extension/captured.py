@@ -132,7 +132,7 @@ class Captured:
             self._captured, self._pause = captured, FIRST_LOOK_SECONDS
         self.looked = True
         self._report(captured)
-        wanting = [f"{table} is {status.tables.get(table)}" for table in tables if table not in captured]
+        wanting = [_wanting(table, status) for table in tables if table not in captured]
         if wanting:
             self._say(logging.WARNING, f"not captured: {', '.join(wanting)}. See: flask pgevents status")
 
@@ -141,3 +141,9 @@ class Captured:
         if text != self._said.get(level):
             log.log(level, "%s", text)
         self._said[level] = text
+
+
+def _wanting(table: TableName, status: Status) -> str:
+    word = status.tables.get(table)
+    cure = " (no such table: run the migration that makes it, or correct its name)" if word == "absent" else ""
+    return f"{table} is {word}{cure}"

@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 
 # Who asks so soon after a failure gets the same answer: a crowd must not wait for a frozen server one by one.
 FAILED_SECONDS = 1.0
+# Whoever asks for a column that does not exist must not keep PostgreSQL busy.
+RENEWED_SECONDS = 1.0
 
 
 class Definitions:
@@ -30,6 +32,7 @@ class Definitions:
         self._connect = connect
         self._known: dict[TableName, Definition] = {}
         self._before: dict[TableName, Definition] = {}  # what was known last, also when it is known no more
+        self._read_at: dict[TableName, float] = {}
         self._reading = threading.Lock()
         self._failure: str | None = None
         self._failed_at = 0.0
@@ -41,6 +44,17 @@ class Definitions:
         """
         known = self._known.get(table)
         return known if known is not None else self._ask([table])[0]
+
+    def renewed(self, table: TableName) -> Definition:
+        """Return the columns of a table as they are now, or were a second ago. Others are noticed with the next change
+        of a row, and after an ALTER TABLE somebody may ask for a new column before that.
+
+        :raises ConnectionLost: the database is away; what is known stays known.
+        """
+        with self._reading:
+            if time.monotonic() >= self._read_at.get(table, 0.0) + RENEWED_SECONDS:
+                self._keep(self._try([table]))
+        return self.of(table)
 
     def learn(self, tables: Iterable[TableName]) -> None:
         """Ask beforehand, so that what comes later is known to be later. The database is away: does nothing."""
@@ -55,10 +69,14 @@ class Definitions:
             known = {table: self._known[table] for table in tables if table in self._known}
             unknown = [table for table in tables if table not in known]
             found = self._try(unknown) if unknown else {}
-            there = {table: definition for table, definition in found.items() if definition.shape}
-            self._known.update(there)
-            self._before.update(there)
+            self._keep(found)
             return [known.get(table) or found[table] for table in tables]
+
+    def _keep(self, found: dict[TableName, Definition]) -> None:
+        there = {table: definition for table, definition in found.items() if definition.shape}
+        self._known.update(there)
+        self._before.update(there)
+        self._read_at.update(dict.fromkeys(there, time.monotonic()))
 
     def _try(self, tables: list[TableName]) -> dict[TableName, Definition]:
         if self._failure is not None and time.monotonic() < self._failed_at + FAILED_SECONDS:

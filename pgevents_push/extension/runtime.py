@@ -75,6 +75,7 @@ class Runtime:
             schema,
             lambda table: self._serving().definitions.of(table),
             lambda persona, table, columns: self._serving().judging.verify(persona, table, columns),
+            lambda table: self._serving().definitions.renewed(table),
         )
         self._handlers = handlers
         self._modes = modes

@@ -42,7 +42,7 @@ class Hub:
         self._lock = threading.RLock()  # gevent lets others run in each `notify` of a Condition over a plain lock
         self._live = threading.Condition(self._lock)
         self._cursor: str | None = None
-        self._captured: frozenset[TableName] | None = None
+        self.captured: frozenset[TableName] | None = None
         self._is_whole = True  # no transaction is half handed on
         self.looks = 0
         self._closed: CloseReason | None = None
@@ -114,7 +114,7 @@ class Hub:
     def _certain(self, views: Sequence[View], since: Cursor | None, enough: int) -> bool:
         if self._cursor is None:
             return False
-        if self._captured is not None and not all(view.table in self._captured for view in views):
+        if self.captured is not None and not all(view.table in self.captured for view in views):
             return False
         if since is None:
             return self._is_whole
@@ -133,7 +133,7 @@ class Hub:
     def capture(self, tables: frozenset[TableName] | None) -> None:
         """Take note of the tables that are captured; None, the default: take it for granted."""
         with self._live:
-            self._captured = tables
+            self.captured = tables
             self._live.notify_all()
 
     def lose(self) -> None:

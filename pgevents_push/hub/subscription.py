@@ -12,8 +12,11 @@ from pgevents_push.hub.pending import Pending
 
 # Why a mailbox was closed. "overflow": the client is too slow; "departed": it left; "shutdown": we leave;
 # "failed": a bug of ours; "lost": the log does not go on where we were; "schema": the columns are not what they were;
-# "revoked": its owner may no longer be here; "lifetime": it is time to be authorised anew.
-CloseReason = Literal["overflow", "departed", "shutdown", "failed", "lost", "schema", "revoked", "lifetime"]
+# "revoked": its owner may no longer be here; "lifetime": it is time to be authorised anew;
+# "uncaptured": the changes of a table are not in the log, and nobody knows when they will be.
+CloseReason = Literal[
+    "overflow", "departed", "shutdown", "failed", "lost", "schema", "revoked", "lifetime", "uncaptured"
+]
 
 
 class Mailbox(Protocol):

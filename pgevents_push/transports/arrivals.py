@@ -12,7 +12,7 @@ from pgevents_push.cursor import Cursor
 from pgevents_push.errors import Altered, ConnectionLost, PGEventsError
 from pgevents_push.event import Gap, GapReason
 from pgevents_push.hub import Hub, Recall, Shipment, Subscription, View
-from pgevents_push.transports import resume
+from pgevents_push.transports import resume, uncaptured
 from pgevents_push.transports.catch_up import CatchUp
 from pgevents_push.transports.closing import as_number
 from pgevents_push.transports.showing import Source, close_reason, refusal
@@ -28,6 +28,7 @@ class Arrival:
 
     :param named: where its client was; after the rows, the moment that they are of.
     :param enough: how many looks into the log to wait for that at most.
+    :param patience: with its table.
     :param source: of the rows that it wants to see first, unless it can go on from where it was.
     :param shown: it has seen them.
     :param not_before: when it may try again.
@@ -36,6 +37,7 @@ class Arrival:
     view: View
     named: str | None
     enough: int
+    patience: uncaptured.Patience
     source: Source | None = None
     shown: bool = False
     not_before: float = 0.0
@@ -84,7 +86,8 @@ class Arrivals:
     def add(self, ref: str, view: View, named: str | None, source: Source | None) -> None:
         if source is not None and named == resume.UNFINISHED:
             named = None
-        self._waiting[ref] = Arrival(view, named, self._hub.looks + 2, source)
+        patience = uncaptured.Patience(self._hub, [view], self._clock)
+        self._waiting[ref] = Arrival(view, named, self._hub.looks + 2, patience, source)
 
     def __iter__(self) -> Iterator[str]:
         return iter([*self._waiting, *self._showing, *self._catching_up])
@@ -138,9 +141,16 @@ class Arrivals:
                 self._mailbox.close(own.closed)
             if cursor is None:
                 self._hub.disconnect(own)
+                self._lose_patience(ref, new)
                 continue
             del self._waiting[ref]
             self._greet(ref, new, CatchUp(new.view, own, new.since, Cursor.parse(cursor)), live)
+
+    def _lose_patience(self, ref: str, new: Arrival) -> None:
+        """Refuse what has waited for its table in vain."""
+        if (table := new.patience.exhausted_by()) is not None:
+            del self._waiting[ref]
+            self._mailbox.put(error(ref, uncaptured.refusal(table)))
 
     def _greet(self, ref: str, new: Arrival, catch_up: CatchUp, live: dict[str, View]) -> None:
         reason = resume.gap_reason(new.named, catch_up.since, catch_up.position, [new.view])

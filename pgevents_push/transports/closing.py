@@ -27,6 +27,7 @@ CLOSINGS: dict[CloseReason, Closing] = {
     "schema": Closing("schema", 1012),
     "revoked": Closing("revoked", 4403),
     "lifetime": Closing("lifetime", 1012),
+    "uncaptured": Closing("uncaptured", 1012),
 }
 
 

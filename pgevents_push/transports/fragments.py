@@ -41,11 +41,20 @@ _UNESCAPED = (
 _ONE_ID = re.compile(r"#[A-Za-z][\w-]*")
 
 
+def _distinct(values: list[str]) -> list[str]:
+    """Spell the values of a key so that no other key gives the same when they are joined with hyphens. Only where one
+    of several has a hyphen itself: so there are more hyphens than in any key without, which stays as plain as it looks.
+    The underscore is what an id in a CSS selector takes as it is."""
+    if len(values) == 1 or not any("-" in value for value in values):
+        return values
+    return [value.replace("_", "__").replace("-", "_-") for value in values]
+
+
 @dataclass(frozen=True)
 class Fragment:
     """How rows of a table become elements of a page.
 
-    :param template: the partial, which gets `row`, `pk`, `change`, `identity`; its root element has the id `dom_id`.
+    :param template: the partial, which gets `row`, `pk`, `change`, `identity` and `dom_id`, the id of its root element.
     :param target: the CSS selector of the element that holds the rows.
     :param position: where new rows go in it.
     :param dom_id: the id of a row's element, as a format string of key columns: "order-{id}".
@@ -67,14 +76,14 @@ class Fragment:
             raise ExposureError(f'fragment({self.table}): give template="_order.html" and target="#orders".')
 
     def id_of(self, pk: Mapping[str, Any]) -> str:
-        """Return the id of a row's element; by default the table and the key: `orders-7`.
+        """Return the id of a row's element; by default the table and the key: `orders-7`, `lines-7-A`, `lines-7-A_-B`.
 
         :raises FragmentError: `dom_id` names what is not in the visible key, or there is no key.
         """
         if not pk:
             raise FragmentError(f"{self.table} has no visible key, so its elements have no ids.")
         if self.dom_id is None:
-            return "-".join([self.table.name, *map(str, pk.values())])
+            return "-".join([self.table.name, *_distinct([str(value) for value in pk.values()])])
         try:
             return self.dom_id.format(**pk)
         except (KeyError, IndexError) as error:
@@ -138,13 +147,14 @@ class FragmentEncoder:
 
         :raises FragmentError: it is not one element with the row's id.
         """
+        wanted = self.fragment.id_of(change["pk"])
         with self.app.test_request_context():
             known = {"row": change["row"], "pk": change["pk"], "change": change, "identity": self.identity}
-            html = render_template(self.fragment.template, **known)
+            html = render_template(self.fragment.template, **known, dom_id=wanted)
         element = Element(html.strip())
-        wanted = self.fragment.id_of(change["pk"])
         if element.id != wanted:
-            raise FragmentError(f"The root element must have id={wanted!r}, not {element.id!r}.")
+            cure = 'Write id="{{ dom_id }}", or give fragment() a dom_id= of your own.'
+            raise FragmentError(f"The root element must have id={wanted!r}, not {element.id!r}. {cure}")
         return element
 
     def old_id(self, change: dict[str, Any]) -> str:

@@ -112,6 +112,7 @@ class Gate:
     :param define: tells what PostgreSQL says of a table's columns; raises ConnectionLost when it is away.
     :param verify: makes sure that row-level security restricts a persona, and that it may read these columns; raises
         RowSecurityError when not.
+    :param renew: the same as `define`, but knows of columns that were added a moment ago.
     """
 
     def __init__(
@@ -120,9 +121,10 @@ class Gate:
         default_schema: str,
         define: Callable[[TableName], Definition] = _nobody_knows,
         verify: Callable[[Persona, TableName, Iterable[str]], None] = _nobody_can,
+        renew: Callable[[TableName], Definition] | None = None,
     ) -> None:
         self._default_schema = default_schema
-        self._define, self._verify = define, verify
+        self._define, self._verify, self._renew = define, verify, renew or define
         self._exposures = {exposure.table: exposure for exposure in exposures}
         self.counts: Counter[str] = Counter()
         self._told: set[str] = set()
@@ -157,6 +159,8 @@ class Gate:
         asked = SubscriptionRequest(exposure.table, request.types, columns, transport, define, identity)
         may = None if exposure.authorize is None else rights.ask(exposure.authorize, asked, define, self.counts)
         persona = None if exposure.rls is None else self._persona(exposure, exposure.rls, asked)
+        if exposure.columns is None and columns is not None:
+            self._insist(exposure.table, columns)
         condition = both(may, rights.wanted(request.filters, exposure.columns, define))
         shown = (exposure.table, request.types, columns, exposure.columns)
         if condition is None and persona is None:
@@ -223,6 +227,23 @@ class Gate:
     def _columns(self, exposure: Exposure, request: TableRequest) -> frozenset[str] | None:
         if request.columns is None or exposure.columns is None:
             return request.columns or exposure.columns
-        if hidden := request.columns - exposure.columns:
-            raise BadParameter(f"columns: {min(hidden)[:80]!r} is not exposed.")
+        _refuse(request.columns - exposure.columns)
         return request.columns
+
+    def _insist(self, table: TableName, columns: frozenset[str]) -> None:
+        """Make sure that a table of which all is exposed has these columns. Behind `authorize`: who may not see the
+        table must not learn their names."""
+        try:
+            shape = self._define(table).shape
+            if not columns <= shape.keys():
+                shape = self._renew(table).shape
+        except ConnectionLost:
+            return  # as in _mark
+        if shape:
+            _refuse(columns - shape.keys())
+
+
+def _refuse(hidden: frozenset[str]) -> None:
+    """One text for hidden and unknown columns."""
+    if hidden:
+        raise BadParameter(f"columns: {min(hidden)[:80]!r} is not exposed.")

@@ -10,6 +10,7 @@ from flask import Request, Response
 from pgevents_push.config import Config
 from pgevents_push.errors import ConnectionLost, PGEventsError, RequestError, Unavailable
 from pgevents_push.hub import Chunk, Hub, Subscription, View
+from pgevents_push.transports import uncaptured
 from pgevents_push.transports.change_json import rows_text
 from pgevents_push.transports.entrance import Visit
 from pgevents_push.transports.gate import Gate
@@ -56,7 +57,7 @@ def _wait_until_captured(hub: Hub, view: View) -> None:
     mailbox = hub.connect(1)
     try:
         if hub.subscribe(mailbox, [view], BEGINNING_SECONDS) is None:
-            raise Unavailable(f"{view.table} is not captured at the moment.", retry_after=RETRY_AFTER_SECONDS)
+            raise uncaptured.refusal(view.table)
     finally:
         hub.disconnect(mailbox)
 

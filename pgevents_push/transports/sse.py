@@ -20,7 +20,7 @@ from pgevents_push.errors import (
 )
 from pgevents_push.event import Gap, GapReason, TableName
 from pgevents_push.hub import Chunk, Encode, Hub, Recall, Shipment, Subscription, View
-from pgevents_push.transports import departures, resume, showing, sse_format
+from pgevents_push.transports import departures, resume, showing, sse_format, uncaptured
 from pgevents_push.transports.closing import CLOSINGS, as_number, jittered_milliseconds
 from pgevents_push.transports.entrance import Visit
 from pgevents_push.transports.fragments import FragmentEncoder, Fragments
@@ -120,7 +120,7 @@ class Stream:
         self._shipment: Shipment | None = None
         self._shown = self._live = self._behind = False
         self._handover = handover or Handover(None)
-        self._enough = 0
+        self._enough, self._patience = 0, uncaptured.Patience(hub, views)
         self._chunks = self._run()
 
     def _open(self) -> None:
@@ -181,8 +181,11 @@ class Stream:
         """Say `ready`, and first what the client missed; or that it cannot be told, never nothing. A client that wants
         to see the rows resumes from the moment that they are of."""
         since = resume.parse_cursor(self._named)
-        cursor = self._hub.subscribe(self._mailbox, self._views, self._config.heartbeat_seconds, since, self._enough)
+        seconds = min(self._config.heartbeat_seconds, uncaptured.LOOK_SECONDS)
+        cursor = self._hub.subscribe(self._mailbox, self._views, seconds, since, self._enough)
         if cursor is None:
+            if self._patience.exhausted_by():
+                self._mailbox.close("uncaptured")
             yield sse_format.COMMENT  # the listener has no position yet; the client sees that we are alive
             return
         position = Cursor.parse(cursor)
@@ -285,7 +288,7 @@ class Stream:
         if reason is None or reason == "departed":
             return
         retry = jittered_milliseconds(self._config.retry_seconds)
-        bye = sse_format.control("bye", {"reason": CLOSINGS[reason].reason, "retry": retry})
+        bye = sse_format.control("bye", {"reason": CLOSINGS[reason].reason, "retry": retry, **self._patience.words})
         # Not what waits behind missed changes that were not sent: the client would go on after it, without them.
         waiting_frames = [] if self._behind else self._mailbox.take(0)
         yield b"".join(waiting_frames) + sse_format.retry(retry) + bye

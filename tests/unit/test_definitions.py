@@ -10,7 +10,7 @@ import pytest
 
 from pgevents_push.errors import ConnectionLost
 from pgevents_push.event import TableName
-from pgevents_push.extension.definitions import FAILED_SECONDS, Definitions
+from pgevents_push.extension.definitions import FAILED_SECONDS, RENEWED_SECONDS, Definitions
 from pgevents_push.listener import Connection
 
 ORDERS, LINES, ABSENT = (TableName("public", name) for name in ("orders", "lines", "absent"))
@@ -133,3 +133,24 @@ def test_what_is_known_stays_known_while_the_database_is_away() -> None:
     first = known.of(ORDERS)
     catalog.away = True
     assert known.of(ORDERS) is first
+
+
+def test_who_asks_for_a_new_column_makes_it_known_but_not_more_than_once_a_second(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("pgevents_push.extension.definitions.time.monotonic", lambda: now[0])
+    catalog = Catalog()
+    known = Definitions(catalog.connect)
+    first = known.of(ORDERS)
+    catalog.stamp = "900"
+    assert [known.renewed(ORDERS) for _ in range(3)] == [first] * 3
+    now[0] += RENEWED_SECONDS
+    assert [known.renewed(ORDERS).shape for _ in range(3)] == [{"id": "900"}] * 3
+    assert known.of(ORDERS).shape == {"id": "900"}
+    assert catalog.connections == 2
+    now[0] += RENEWED_SECONDS
+    catalog.away = True
+    with pytest.raises(ConnectionLost):
+        known.renewed(ORDERS)
+    assert known.of(ORDERS).shape == {"id": "900"}

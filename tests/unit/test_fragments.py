@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+from itertools import product
 from typing import Any
 
 import pytest
@@ -22,6 +24,7 @@ TEMPLATES = {
     "tr.html": '\n  <tr class="a"\n id="order_{{ pk.id }}"><td>{{ row.item }}</td></tr>\n',
     "card.html": '<section id="orders-{{ row.id }}">{{ user }} {{ url_for("one", id=row.id) }}</section>',
     "whose.html": '<li id="orders-{{ row.id }}">for {{ identity }}</li>',
+    "told.html": '<li id="{{ dom_id }}">{{ row.item }}</li>',
     "no_id.html": "<li>{{ row.item }}</li>",
     "bare.html": "{{ row.item }}",
     "broken.html": "{{ row.item.nothing.at.all }}",
@@ -115,6 +118,32 @@ def test_hidden_columns_are_not_in_the_templates_hands() -> None:
     encode = FragmentEncoder(Fragment(ORDERS, "all.html", "#orders", "beforeend", None), "html", app())
     encode.app.jinja_loader.mapping["all.html"] = '<i id="orders-1">{{ row }}{{ change }}</i>'  # type: ignore[union-attr]
     assert "s3cret" not in html(encode, change())
+
+
+def test_the_ids_of_simple_keys_and_of_those_without_a_hyphen_are_the_plain_ones() -> None:
+    fragment = encoder().fragment
+    assert fragment.id_of({"id": "a-b_c"}) == "orders-a-b_c"
+    assert fragment.id_of({"id": -7}) == "orders--7"
+    assert fragment.id_of({"a": 7, "b": "x_y", "c": ""}) == "orders-7-x_y-"
+
+
+def test_two_keys_never_have_one_id() -> None:
+    fragment = encoder().fragment
+    values = ["".join(letters) for n in range(4) for letters in product("a-_", repeat=n)]
+    for arity, some in ((2, values), (3, [value for value in values if len(value) < 3])):
+        keys = list(product(some, repeat=arity))
+        ids = {fragment.id_of(dict(zip("abc", key, strict=False))) for key in keys}
+        assert len(ids) == len(keys)
+        assert all(re.fullmatch(r"orders-[a_-]*", id_) for id_ in ids)  # valid in a selector as it is
+
+
+def test_a_template_is_told_its_id() -> None:
+    key = '{"id":"x-y","item":"z"}'
+    assert '<li id="orders-x_-y-z">' in html(encoder("told.html"), change(pk_json=key))
+    assert (
+        html(encoder("told.html"), change("delete", pk_json=key))
+        == '<div id="orders-x_-y-z" hx-swap-oob="delete"></div>'
+    )
 
 
 def test_a_row_whose_key_changed_is_another_element() -> None:

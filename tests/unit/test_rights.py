@@ -58,6 +58,38 @@ def test_a_mistyped_column_of_a_table_given_by_name_is_told_once(caplog: pytest.
     ]
 
 
+# --- Columns of a table of which all is exposed
+
+
+@pytest.mark.parametrize("name", ["titel", "Status", "xmin"])
+def test_a_mistyped_column_is_refused_as_a_hidden_one_is(name: str) -> None:
+    listed, star = Door(columns=["id", "status"], public=True), Door("orders", columns="*", public=True)
+    answers = set()
+    for door in (listed, star):
+        with pytest.raises(BadParameter) as caught:
+            door.open(columns=frozenset({"id", name}))
+        answers.add(str(caught.value))
+    assert answers == {f"columns: {name!r} is not exposed."}
+    assert star.open(columns=frozenset({"id", "secret"})).columns == frozenset({"id", "secret"})
+
+
+def test_who_may_not_see_the_table_does_not_learn_its_columns() -> None:
+    door = Door("orders", columns="*", authorize=answering(False))
+    for name in ("status", "titel"):
+        with pytest.raises(Forbidden):
+            door.open(columns=frozenset({name}))
+
+
+def test_a_column_is_not_refused_while_nobody_can_tell() -> None:
+    def away(table: TableName) -> Definition:
+        raise ConnectionLost("gone")
+
+    absent = Definition({}, {}, Snapshot(800, 800), 800)
+    for define in (away, lambda table: absent):
+        door = Door("orders", define=define, columns="*", public=True)
+        assert door.open(columns=frozenset({"anything"})).columns == frozenset({"anything"})
+
+
 # --- Rights
 
 

@@ -19,6 +19,7 @@ from pgevents_push.hub.sight import Sight
 from pgevents_push.testing import make_event
 from pgevents_push.transports.gate import Opened
 from pgevents_push.transports.request import TableRequest
+from pgevents_push.transports.uncaptured import WAIT_SECONDS
 from pgevents_push.transports.ws import Conversation
 from pgevents_push.transports.ws_protocol import CloseCode, encode_change
 from pgevents_push.transports.ws_socket import SafeWebSocket
@@ -184,6 +185,27 @@ def test_a_table_that_is_not_captured_yet_holds_up_no_other() -> None:
         lambda c: world.hub.capture(everything),
     )
     assert connection.kinds() == ["ready b", "sync", "ready a"]
+
+
+def test_a_table_that_is_not_captured_at_all_is_refused_and_holds_up_no_other() -> None:
+    world = World()
+    world.hub.capture(frozenset({TableName("public", "t")}))
+    connection = world.run(
+        subscribes("a", table="never"), world.sleep(WAIT_SECONDS - 1), subscribes("b"), world.sleep(1), world.change
+    )
+    assert [kind for kind in connection.kinds() if kind != "0x89"] == ["ready b", "error a", "insert b"]
+    refused = next(message for message in connection.out if message["type"] == "error")
+    assert (refused["code"], "public.never is not captured" in refused["message"]) == (503, True)
+
+
+def test_patience_does_not_end_while_the_listener_has_no_position() -> None:
+    world = World(live=False)
+    world.hub.capture(frozenset())
+    world.ask = lambda table: Opened(TableName("public", "t"), table.types, None, None)  # type: ignore[method-assign]
+    connection = world.run(
+        subscribes("a"), world.sleep(10 * WAIT_SECONDS), lambda c: world.hub.publish([], position(5))
+    )
+    assert "error a" not in connection.kinds()
 
 
 def test_no_cursor_is_told_while_one_that_comes_back_waits() -> None:
