@@ -41,6 +41,42 @@ class _Image:
         return (self.event.row_json, None if self.is_new else self.event.old_json)
 
 
+@dataclass(frozen=True)
+class _Policy:
+    """What row-level security asks of a row.
+
+    :param condition: as SQL.
+    :param names: the columns of the table, as in SQL.
+    :param has_own_null: for each, whether its type has a null that is not SQL's.
+    """
+
+    condition: str
+    names: tuple[str, ...]
+    has_own_null: tuple[bool, ...]
+
+    def parts(self, table: TableName) -> dict[str, str]:
+        """Return what is to be filled into visible.sql."""
+        doubted = [name for name, doubt in zip(self.names, self.has_own_null, strict=True) if doubt]
+        every = len(doubted) + 1 if doubted else 0
+        return {
+            "table": quoted(table),
+            "alias": quote(table.name),
+            "policy": self.condition,
+            "unsure": " OR ".join(f"(i.found).{name} IS NULL" for name in doubted) or "false",
+            "all": str(every),
+            "readings": f"ARRAY[{', '.join(map(str, range(every + 1)))}]",
+            "row": f"ROW({', '.join(self._fields(doubted, every))})::{quoted(table)}" if doubted else '"!row"',
+        }
+
+    def _fields(self, doubted: list[str], every: int) -> Iterator[str]:
+        for name in self.names:
+            field = f'("!row").{name}'
+            if name in doubted:
+                readings = f"{doubted.index(name) + 1}, {every}"
+                field = f"CASE WHEN {field} IS NULL AND \"!reading\" IN ({readings}) THEN 'null' ELSE {field} END"
+            yield field
+
+
 class RowSecurity:
     """Judges rows on a connection of its own, by the policies of now.
 
@@ -72,13 +108,13 @@ class RowSecurity:
         by_question: dict[tuple[TableName, Persona], list[Pending]] = {}
         for one in pending:
             by_question.setdefault((one.sight.event.table_name, one.persona), []).append(one)
-        policies: dict[tuple[TableName, str], str] = {}
+        policies: dict[tuple[TableName, str], _Policy] = {}
         for (table, persona), all_of_it in by_question.items():
             for start in range(0, len(all_of_it), MOST_ROWS):
                 self._judge(table, persona, all_of_it[start : start + MOST_ROWS], policies)
 
     def _judge(
-        self, table: TableName, persona: Persona, pending: list[Pending], policies: dict[tuple[TableName, str], str]
+        self, table: TableName, persona: Persona, pending: list[Pending], policies: dict[tuple[TableName, str], _Policy]
     ) -> None:
         known: list[Pending] = []
         for one in pending:
@@ -90,7 +126,7 @@ class RowSecurity:
         try:
             if (table, persona.role) not in policies:
                 policies[table, persona.role] = self._read_policy(persona, table, [])
-            visible = self._visible(persona, table, policies[table, persona.role], images)
+            visible, doubtful = self._visible(persona, table, policies[table, persona.role], images)
         except RowSecurityError as error:
             self._tell(f"changes of {table} cannot be judged as {persona.role!r}: {error}")
             for one in known:
@@ -98,10 +134,13 @@ class RowSecurity:
             return
         for one in known:
             event = one.sight.event
-            one.judge(_Image(event, is_new=False) in visible, _Image(event, is_new=True) in visible)
+            if not doubtful.isdisjoint(_images(event)):
+                one.give_up("schema")
+            else:
+                one.judge(_Image(event, is_new=False) in visible, _Image(event, is_new=True) in visible)
 
-    def _read_policy(self, persona: Persona, table: TableName, columns: list[str]) -> str:
-        """Return what row-level security asks of a row, as SQL.
+    def _read_policy(self, persona: Persona, table: TableName, columns: list[str]) -> _Policy:
+        """Return what row-level security asks of a row.
 
         :raises RowSecurityError: it asks nothing, or the persona may not read the table.
         """
@@ -109,7 +148,7 @@ class RowSecurity:
         rows = self._ask(persona, _EMPTY_PATH + _POLICIES, place, _why)
         if not rows:
             raise RowSecurityError(f"there is no table {table}")
-        [(role, virtual, active, readable, permissive, restrictive)] = rows
+        [(role, virtual, active, readable, permissive, restrictive, names, has_own_null)] = rows
         _check_role(persona, role)
         if virtual:
             raise RowSecurityError(f"{table} has a virtual generated column, whose value the log does not have")
@@ -120,19 +159,23 @@ class RowSecurity:
             )
         if not readable:
             raise RowSecurityError(f"{role!r} may not SELECT the columns that {table} shows")
-        return f"({permissive or 'false'}) AND ({restrictive or 'true'})"
+        condition = f"({permissive or 'false'}) AND ({restrictive or 'true'})"
+        return _Policy(condition, tuple(names), tuple(has_own_null))
 
-    def _visible(self, persona: Persona, table: TableName, policy: str, images: list[_Image]) -> set[_Image]:
+    def _visible(
+        self, persona: Persona, table: TableName, policy: _Policy, images: list[_Image]
+    ) -> tuple[set[_Image], set[_Image]]:
+        """Return what the persona may see, and of what the log does not say enough to know."""
         if not images:
-            return set()
-        parts = {"table": quoted(table), "alias": quote(table.name), "policy": policy}
+            return set(), set()
+        parts = policy.parts(table)
         # In one pass: a table may be called "{policy}".
         statement = re.sub(r"\{(\w+)\}", lambda place: parts[place[1]].replace("%", "%%"), _VISIBLE)
         rows, overlays = zip(*(image.texts for image in images), strict=True)
         parameters = {"numbers": list(range(len(images))), "images": list(rows), "overlays": list(overlays)}
-        [(role, numbers)] = self._ask(persona, statement, parameters, _why_in_a_word)
+        [(role, seen, doubtful)] = self._ask(persona, statement, parameters, _why_in_a_word)
         _check_role(persona, role)
-        return {images[number] for number in numbers}
+        return {images[number] for number in seen}, {images[number] for number in doubtful}
 
     def _ask(
         self, persona: Persona, statement: str, parameters: dict[str, Any], why: Callable[[ConnectionLost], str]
