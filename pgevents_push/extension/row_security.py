@@ -123,9 +123,12 @@ class RowSecurity:
             else:
                 one.give_up("overflow" if one.sight.event.truncated else "schema")
         images = list(dict.fromkeys(image for one in known for image in _images(one.sight.event)))
+        exposed = pending[0].view.exposed  # a table has one exposure
         try:
             if (table, persona.role) not in policies:
-                policies[table, persona.role] = self._read_policy(persona, table, [])
+                # The columns again, that are shown: one may have been added since, or the role may have left another.
+                columns = None if exposed is None else sorted(exposed)
+                policies[table, persona.role] = self._read_policy(persona, table, columns)
             visible, doubtful = self._visible(persona, table, policies[table, persona.role], images)
         except RowSecurityError as error:
             self._tell(f"changes of {table} cannot be judged as {persona.role!r}: {error}")
@@ -139,10 +142,11 @@ class RowSecurity:
             else:
                 one.judge(_Image(event, is_new=False) in visible, _Image(event, is_new=True) in visible)
 
-    def _read_policy(self, persona: Persona, table: TableName, columns: list[str]) -> _Policy:
+    def _read_policy(self, persona: Persona, table: TableName, columns: list[str] | None) -> _Policy:
         """Return what row-level security asks of a row.
 
-        :raises RowSecurityError: it asks nothing, or the persona may not read the table.
+        :param columns: those that are shown; None: all that there are.
+        :raises RowSecurityError: it asks nothing, or the persona may not read these.
         """
         place = {"schema": table.schema, "name": table.name, "columns": columns}
         rows = self._ask(persona, _EMPTY_PATH + _POLICIES, place, _why)

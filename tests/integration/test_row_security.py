@@ -18,6 +18,7 @@ from pgevents_push.extension.row_security import RowSecurity
 from pgevents_push.hub import Definition, Hub, Pending, Persona, Sight, View
 from pgevents_push.hub.columns import read_columns
 from pgevents_push.listener import Connection, read_shape, read_xmax
+from tests.fixtures.patience import wait_until
 from tests.fixtures.postgres import Database
 from tests.fixtures.roles import role
 from tests.fixtures.shop import MakeShop, Shop
@@ -279,6 +280,41 @@ def test_columns_that_the_role_may_not_read_are_refused(
     assert "may not SELECT the columns" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("columns", "then"),
+    [
+        ("*", "ALTER TABLE kept ADD secret text DEFAULT 'canary'"),
+        (["id", "body"], "REVOKE {readers} FROM {web}"),
+    ],
+    ids=["one is added", "a role is left"],
+)
+def test_columns_that_the_role_may_not_read_any_more_are_not_shown(
+    make_shop: MakeShop, serve: Serve, database: Database, web: str, columns: Any, then: str
+) -> None:
+    """Under a stream that is open."""
+    shop = make_shop(**SETTINGS)
+    shop.events.expose("kept", columns=columns, rls=lambda subscription: {"role": web})
+    with role(database, "readers") as readers:
+        database.execute(f"""
+            CREATE TABLE kept (id int PRIMARY KEY, body text);
+            ALTER TABLE kept ENABLE ROW LEVEL SECURITY;
+            CREATE POLICY p ON kept FOR SELECT TO "{web}" USING (true);
+            GRANT SELECT (id) ON kept TO "{web}";
+            GRANT SELECT (body) ON kept TO "{readers}";
+            GRANT "{readers}" TO "{web}";
+        """)
+        site = serve(shop.register().start().app)
+        stream = site.stream("table=kept")
+        assert stream.next().name == "ready"
+        database.execute("INSERT INTO kept (id, body) VALUES (1, 'a')")
+        assert stream.changes(1)[0].data["row"] == {"id": 1, "body": "a"}
+        database.execute(then.format(web=f'"{web}"', readers=f'"{readers}"'))
+        database.execute("INSERT INTO kept (id, body) VALUES (2, 'canary')")
+        found = stream.next("insert", "gap")
+        assert (found.name, found.data) == ("gap", {"reason": "schema"})
+        wait_until(lambda: site.ask("/pgevents/stream?table=kept", "HEAD").status == 403)
+
+
 def test_a_table_with_a_virtual_generated_column_is_refused(
     make_shop: MakeShop, serve: Serve, database: Database, web: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -319,7 +355,8 @@ class World:
     def pending(self, event: ChangeEvent, **settings: str) -> Pending:
         persona = Persona.of({"role": self.web, "settings": settings})
         mark = self.definition.mark(None)
-        view = View(NOTES, frozenset(CHANGE_TYPES), None, None, encode, mark=mark, persona=persona)
+        exposed = frozenset(("id", "body", "price"))
+        view = View(NOTES, frozenset(CHANGE_TYPES), None, exposed, encode, mark=mark, persona=persona)
         return Pending(Sight(event, Hub().counts), view, persona)
 
     def event(self, number: int, team: int, body: str = "a") -> ChangeEvent:

@@ -2,14 +2,16 @@
 -- permissive ones, and all of the restrictive ones. Names in it are complete, because the search_path is empty here.
 -- `virtual`: a column that triggers do not see the value of; a policy would take it for null.
 -- `active`: false where it is switched off, or where this role stands above it. `readable`: the role may read these
--- columns, or (none given) any. `names` are all columns, `has_own_null` those of json and jsonb: see visible.sql.
+-- columns; null: all that there are; an empty list: any. `names` are all columns, `has_own_null` those of json and jsonb:
+-- see visible.sql.
 -- Parameters: schema, name, columns.
 SELECT current_user::text,
        EXISTS (SELECT FROM pg_attribute AS v WHERE v.attrelid = c.oid AND v.attgenerated = 'v' AND NOT v.attisdropped),
        row_security_active(c.oid),
        CASE WHEN cardinality((%(columns)s)::text[]) = 0 THEN has_any_column_privilege(c.oid, 'SELECT') ELSE NOT EXISTS (
            SELECT FROM pg_attribute AS a
-           WHERE a.attrelid = c.oid AND a.attname = ANY ((%(columns)s)::text[]) AND NOT a.attisdropped
+           WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+             AND ((%(columns)s)::text[] IS NULL OR a.attname = ANY ((%(columns)s)::text[]))
              AND NOT has_column_privilege(c.oid, a.attnum, 'SELECT')
        ) END,
        p.permissive, p.restrictive, a.names, a.has_own_null
