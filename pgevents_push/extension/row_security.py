@@ -11,7 +11,7 @@ from typing import Any
 
 from pgevents_push.capture import quote, quoted
 from pgevents_push.errors import ConnectionLost, Overdue, Refused, RowSecurityError, RowsError
-from pgevents_push.event import ChangeEvent, TableName
+from pgevents_push.event import ChangeEvent, Shape, TableName
 from pgevents_push.hub import Pending, Persona
 from pgevents_push.listener import Connection, Place, Rows
 from pgevents_push.sql import statement
@@ -48,11 +48,13 @@ class _Policy:
     :param condition: as SQL.
     :param names: the columns of the table, as in SQL.
     :param has_own_null: for each, whether its type has a null that is not SQL's.
+    :param shape: the columns, as they are now: the condition speaks of these.
     """
 
     condition: str
     names: tuple[str, ...]
     has_own_null: tuple[bool, ...]
+    shape: Shape
 
     def parts(self, table: TableName) -> dict[str, str]:
         """Return what is to be filled into visible.sql."""
@@ -116,29 +118,23 @@ class RowSecurity:
     def _judge(
         self, table: TableName, persona: Persona, pending: list[Pending], policies: dict[tuple[TableName, str], _Policy]
     ) -> None:
-        known: list[Pending] = []
-        for one in pending:
-            if _is_whole(one):
-                known.append(one)
-            else:
-                one.give_up("overflow" if one.sight.event.truncated else "schema")
-        images = list(dict.fromkeys(image for one in known for image in _images(one.sight.event)))
         exposed = pending[0].view.exposed  # a table has one exposure
         try:
             if (table, persona.role) not in policies:
                 # The columns again, that are shown: one may have been added since, or the role may have left another.
                 columns = None if exposed is None else sorted(exposed)
                 policies[table, persona.role] = self._read_policy(persona, table, columns)
-            visible, doubtful = self._visible(persona, table, policies[table, persona.role], images)
+            policy = policies[table, persona.role]
+            known = {one for one in pending if _is_whole(one, policy.shape)}
+            images = list(dict.fromkeys(image for one in pending if one in known for image in _images(one.sight.event)))
+            visible, doubtful = self._visible(persona, table, policy, images)
         except RowSecurityError as error:
             self._tell(f"changes of {table} cannot be judged as {persona.role!r}: {error}")
-            for one in known:
-                one.give_up("schema")
-            return
-        for one in known:
+            known, visible, doubtful = set(), set(), set()
+        for one in pending:
             event = one.sight.event
-            if not doubtful.isdisjoint(_images(event)):
-                one.give_up("schema")
+            if one not in known or not doubtful.isdisjoint(_images(event)):
+                one.give_up("overflow" if event.truncated else "schema")
             else:
                 one.judge(_Image(event, is_new=False) in visible, _Image(event, is_new=True) in visible)
 
@@ -152,7 +148,7 @@ class RowSecurity:
         rows = self._ask(persona, _EMPTY_PATH + _POLICIES, place, _why)
         if not rows:
             raise RowSecurityError(f"there is no table {table}")
-        [(role, virtual, active, readable, permissive, restrictive, names, has_own_null)] = rows
+        [(role, virtual, active, readable, permissive, restrictive, names, has_own_null, shape)] = rows
         _check_role(persona, role)
         if virtual:
             raise RowSecurityError(f"{table} has a virtual generated column, whose value the log does not have")
@@ -164,7 +160,7 @@ class RowSecurity:
         if not readable:
             raise RowSecurityError(f"{role!r} may not SELECT the columns that {table} shows")
         condition = f"({permissive or 'false'}) AND ({restrictive or 'true'})"
-        return _Policy(condition, tuple(names), tuple(has_own_null))
+        return _Policy(condition, tuple(names), tuple(has_own_null), shape)
 
     def _visible(
         self, persona: Persona, table: TableName, policy: _Policy, images: list[_Image]
@@ -253,11 +249,12 @@ def _check_role(persona: Persona, role: str) -> None:
         raise RowSecurityError(f"the role is {role!r}, not {persona.role!r}")
 
 
-def _is_whole(pending: Pending) -> bool:
-    """Whether the log has all columns of the row: a policy may read any of them, and would take one for null."""
+def _is_whole(pending: Pending, shape: Shape) -> bool:
+    """Whether the log has all columns of the row, as they are now: a policy may read any of them, and would take one
+    for null, or for another one that had its name."""
     row = pending.sight.new if pending.sight.new is not None else pending.sight.old
     mark = pending.view.mark
-    return mark is not None and row is not None and row.keys() >= {name for name, stamp in mark.stamps if stamp}
+    return mark is not None and mark.fits(shape) and row is not None and row.keys() >= shape.keys()
 
 
 def _images(event: ChangeEvent) -> list[_Image]:

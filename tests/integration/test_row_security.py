@@ -415,6 +415,28 @@ def test_a_persona_is_asked_once_for_all_that_waits(world: World, monkeypatch: p
     assert sum("pg_policy" in statement for statement in statements) == 1
 
 
+@pytest.mark.parametrize(
+    ("team", "then"),
+    [
+        (2, [f"RENAME {old} TO {new}" for old, new in (("id", "x"), ("team", "id"), ("x", "team"))]),
+        (1, ["ADD hidden bool DEFAULT true"]),
+    ],
+    ids=["renamed", "added"],
+)
+def test_what_is_altered_before_it_is_judged_is_a_gap(world: World, team: int, then: list[str]) -> None:
+    """A slow policy keeps others waiting. Policies follow a column that is renamed; the log does not."""
+    before, behind = (world.pending(world.event(1, team), **{"app.person": "ann"}) for _ in range(2))
+    world.security.answer([before])
+    assert (before.frame is None) is (team == 2)
+    for change in then:
+        world.database.execute(f'ALTER TABLE "Team Notes" {change}')
+    if "hidden" in then[0]:
+        policy = f'CREATE POLICY hidden ON "Team Notes" AS RESTRICTIVE TO "{world.web}" USING (hidden IS NOT TRUE)'
+        world.database.execute(policy)
+    world.security.answer([behind])
+    assert seen(behind.frame) == {"gap": "schema"}
+
+
 def test_our_own_role_needs_no_more_than_to_be_a_member(world: World) -> None:
     """S34: nothing works only because tests run as a superuser."""
     with role(world.database, "app") as app:
