@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 MOST_ROWS = 500
 
 
-_PERSONA, _POLICIES, _VISIBLE, _SEES = (
-    statement(__package__, name) for name in ("persona.sql", "policies.sql", "visible.sql", "sees.sql")
+_PERSONA, _POLICIES, _VISIBLE, _READINGS, _SEES = (
+    statement(__package__, f"{name}.sql") for name in ("persona", "policies", "visible", "readings", "sees")
 )
 _EMPTY_PATH = "SELECT set_config('search_path', 'pg_catalog', true);"
 
@@ -56,19 +56,22 @@ class _Policy:
     has_own_null: tuple[bool, ...]
     shape: Shape
 
-    def parts(self, table: TableName) -> dict[str, str]:
-        """Return what is to be filled into visible.sql."""
+    def question(self, table: TableName) -> str:
+        """Return the statement that asks which rows may be seen."""
         doubted = [name for name, doubt in zip(self.names, self.has_own_null, strict=True) if doubt]
-        every = len(doubted) + 1 if doubted else 0
-        return {
+        every = len(doubted) + 1
+        parts = {
             "table": quoted(table),
             "alias": quote(table.name),
             "policy": self.condition,
-            "unsure": " OR ".join(f"(i.found).{name} IS NULL" for name in doubted) or "false",
+            "unsure": " OR ".join(f"(i.found).{name} IS NULL" for name in doubted),
             "all": str(every),
             "readings": f"ARRAY[{', '.join(map(str, range(every + 1)))}]",
-            "row": f"ROW({', '.join(self._fields(doubted, every))})::{quoted(table)}" if doubted else '"!row"',
+            "row": f"ROW({', '.join(self._fields(doubted, every))})::{quoted(table)}",
         }
+        # In one pass: a table may be called "{policy}".
+        text = _READINGS if doubted else _VISIBLE
+        return re.sub(r"\{([a-z]+)\}", lambda place: parts[place[1]].replace("%", "%%"), text)
 
     def _fields(self, doubted: list[str], every: int) -> Iterator[str]:
         for name in self.names:
@@ -168,12 +171,9 @@ class RowSecurity:
         """Return what the persona may see, and of what the log does not say enough to know."""
         if not images:
             return set(), set()
-        parts = policy.parts(table)
-        # In one pass: a table may be called "{policy}".
-        statement = re.sub(r"\{(\w+)\}", lambda place: parts[place[1]].replace("%", "%%"), _VISIBLE)
         rows, overlays = zip(*(image.texts for image in images), strict=True)
         parameters = {"numbers": list(range(len(images))), "images": list(rows), "overlays": list(overlays)}
-        [(role, seen, doubtful)] = self._ask(persona, statement, parameters, _why_in_a_word)
+        [(role, seen, doubtful)] = self._ask(persona, policy.question(table), parameters, _why_in_a_word)
         _check_role(persona, role)
         return {images[number] for number in seen}, {images[number] for number in doubtful}
 

@@ -194,7 +194,7 @@ def test_columns_of_a_table_that_is_not_there_are_not_asked_for_again() -> None:
     events.expose(ORDERS, columns="*", public=True)
     exposures = events.declarations.exposures("public")
     star = Gate(exposures, "public", lambda _: define("of"), renew=lambda _: define("renewed"))
-    assert ask(star, columns={"anything"}).columns == {"anything"}
+    assert ask(star, columns={"anything"}).columns == frozenset({"anything"})
     assert "renewed" not in asked
 
 

@@ -3,7 +3,7 @@
 -- `virtual`: a column that triggers do not see the value of; a policy would take it for null.
 -- `active`: false where it is switched off, or where this role stands above it. `readable`: the role may read these
 -- columns; null: all that there are; an empty list: any. `names` are all columns, `has_own_null` those of json and jsonb:
--- see visible.sql. `shape` is that of shapes.sql: the names in these conditions are those of now.
+-- see readings.sql. `shape` is that of shapes.sql: the names in these conditions are those of now.
 -- Parameters: schema, name, columns.
 SELECT current_user::text,
        EXISTS (SELECT FROM pg_attribute AS v WHERE v.attrelid = c.oid AND v.attgenerated = 'v' AND NOT v.attisdropped),
