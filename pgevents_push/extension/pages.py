@@ -51,6 +51,12 @@ class Pages:
             self._forget()
             return self._kept[since][2]
 
+    def forget_all(self) -> None:
+        """Drop what is kept: the log is another one."""
+        with self._lock:
+            self._kept.clear()
+            self._size = 0
+
     def _forget(self) -> None:
         """Drop the oldest ones, of those that are too old or too many."""
         too_old = self._clock() - MOST_SECONDS

@@ -147,6 +147,11 @@ class Replay:
             raise BacklogError
         _remember(self._overdue, place, count)
 
+    def forget(self) -> None:
+        """Forget what was read: the log is another one, or lost its last seconds, and may give its numbers again."""
+        self._pages.forget_all()
+        self._readings.clear()
+
     def close(self) -> None:
         """Close the connections that wait for the next client, and those that are read from, when that is done."""
         self._closed = True

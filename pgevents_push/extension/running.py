@@ -74,6 +74,7 @@ class Running:
 
     def _lose(self) -> None:
         self.definitions.forget_all()  # before those come back who are sent away
+        self.replay.forget()
         self.hub.lose()
 
     def _look(self) -> None:

@@ -30,6 +30,7 @@ from pgevents_push.listener import (
     with_shapes,
 )
 from pgevents_push.listener.shapes import read_shapes
+from pgevents_push.waiting import Watch
 from tests.fixtures.capture import install
 from tests.fixtures.postgres import Database
 
@@ -137,6 +138,25 @@ def test_what_postgresql_does_not_finish_in_time_is_told_apart(database: Databas
     connection = Connection(database.dsn, 0.5)
     with pytest.raises(Overdue):
         connection.execute("SELECT pg_sleep(20)")
+    connection.close()
+
+
+def test_a_standstill_is_noticed_while_an_answer_is_waited_for(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A busy listener does hardly anything else; a slow answer is not one."""
+    connection = Connection(database.dsn, 10)
+    connection.execute("SELECT pg_sleep(0.5)")
+    assert connection.take_overslept() < 0.4
+    wait = Watch.wait
+
+    def stand_still(watch: Watch, wanted: list[int], timeout: float) -> set[int]:
+        time.sleep(0.5)
+        return wait(watch, wanted, timeout)
+
+    monkeypatch.setattr(Watch, "wait", stand_still)
+    connection.execute("SELECT 1")
+    assert connection.take_overslept() > 0.4
     connection.close()
 
 

@@ -93,3 +93,12 @@ def test_they_are_forgotten_after_a_while() -> None:
     now += 1
     assert pages.of(SINCE, UNTIL) is None
     assert pages.of(OTHER, UNTIL)
+
+
+def test_of_another_log_nothing_is_left() -> None:
+    pages = Pages(SIZE)
+    pages.keep(SINCE, UNTIL, page())
+    pages.forget_all()
+    assert pages.of(SINCE, UNTIL) is None
+    pages.keep(OTHER, UNTIL, page())
+    assert pages.of(OTHER, UNTIL)
