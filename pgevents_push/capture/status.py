@@ -20,7 +20,7 @@ class Status:
     """The database against what should be in it.
 
     `schema` is "current", "outdated" or "missing". `tables` has a word for each table that was asked for:
-    "current"; "outdated" (the trigger, the mode, the columns, the key or the name are others); "missing" (no trigger);
+    "current"; "outdated" (the trigger, the mode, the columns or the key are others); "missing" (none for that name);
     "absent" (no such table yet); "disabled"; "refused" (nothing that has rows of its own, or not fit for the mode that
     was declared; see `refused` for the reason).
     `orphans` are tables with a trigger of ours that nobody asked for.

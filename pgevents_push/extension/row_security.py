@@ -11,7 +11,7 @@ from typing import Any
 
 from pgevents_push.capture import quote, quoted
 from pgevents_push.errors import ConnectionLost, Overdue, Refused, RowSecurityError, RowsError
-from pgevents_push.event import ChangeEvent, TableName
+from pgevents_push.event import ChangeEvent, Shape, TableName
 from pgevents_push.hub import Pending, Persona
 from pgevents_push.listener import Connection, Place, Rows
 from pgevents_push.sql import statement
@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 MOST_ROWS = 500
 
 
-_PERSONA, _POLICIES, _VISIBLE, _SEES = (
-    statement(__package__, name) for name in ("persona.sql", "policies.sql", "visible.sql", "sees.sql")
+_PERSONA, _POLICIES, _VISIBLE, _READINGS, _SEES = (
+    statement(__package__, f"{name}.sql") for name in ("persona", "policies", "visible", "readings", "sees")
 )
 _EMPTY_PATH = "SELECT set_config('search_path', 'pg_catalog', true);"
 
@@ -39,6 +39,47 @@ class _Image:
     def texts(self) -> tuple[str | None, str | None]:
         """The row, and what is put over it."""
         return (self.event.row_json, None if self.is_new else self.event.old_json)
+
+
+@dataclass(frozen=True)
+class _Policy:
+    """What row-level security asks of a row.
+
+    :param condition: as SQL.
+    :param names: the columns of the table, as in SQL.
+    :param has_own_null: for each, whether its type has a null that is not SQL's.
+    :param shape: the columns, as they are now: the condition speaks of these.
+    """
+
+    condition: str
+    names: tuple[str, ...]
+    has_own_null: tuple[bool, ...]
+    shape: Shape
+
+    def question(self, table: TableName) -> str:
+        """Return the statement that asks which rows may be seen."""
+        doubted = [name for name, doubt in zip(self.names, self.has_own_null, strict=True) if doubt]
+        every = len(doubted) + 1
+        parts = {
+            "table": quoted(table),
+            "alias": quote(table.name),
+            "policy": self.condition,
+            "unsure": " OR ".join(f"(i.found).{name} IS NULL" for name in doubted),
+            "all": str(every),
+            "readings": f"ARRAY[{', '.join(map(str, range(every + 1)))}]",
+            "row": f"ROW({', '.join(self._fields(doubted, every))})::{quoted(table)}",
+        }
+        # In one pass: a table may be called "{policy}".
+        text = _READINGS if doubted else _VISIBLE
+        return re.sub(r"\{([a-z]+)\}", lambda place: parts[place[1]].replace("%", "%%"), text)
+
+    def _fields(self, doubted: list[str], every: int) -> Iterator[str]:
+        for name in self.names:
+            field = f'("!row").{name}'
+            if name in doubted:
+                readings = f"{doubted.index(name) + 1}, {every}"
+                field = f"CASE WHEN {field} IS NULL AND \"!reading\" IN ({readings}) THEN 'null' ELSE {field} END"
+            yield field
 
 
 class RowSecurity:
@@ -72,44 +113,45 @@ class RowSecurity:
         by_question: dict[tuple[TableName, Persona], list[Pending]] = {}
         for one in pending:
             by_question.setdefault((one.sight.event.table_name, one.persona), []).append(one)
-        policies: dict[tuple[TableName, str], str] = {}
+        policies: dict[tuple[TableName, str], _Policy] = {}
         for (table, persona), all_of_it in by_question.items():
             for start in range(0, len(all_of_it), MOST_ROWS):
                 self._judge(table, persona, all_of_it[start : start + MOST_ROWS], policies)
 
     def _judge(
-        self, table: TableName, persona: Persona, pending: list[Pending], policies: dict[tuple[TableName, str], str]
+        self, table: TableName, persona: Persona, pending: list[Pending], policies: dict[tuple[TableName, str], _Policy]
     ) -> None:
-        known: list[Pending] = []
-        for one in pending:
-            if _is_whole(one):
-                known.append(one)
-            else:
-                one.give_up("overflow" if one.sight.event.truncated else "schema")
-        images = list(dict.fromkeys(image for one in known for image in _images(one.sight.event)))
+        exposed = pending[0].view.exposed  # a table has one exposure
         try:
             if (table, persona.role) not in policies:
-                policies[table, persona.role] = self._read_policy(persona, table, [])
-            visible = self._visible(persona, table, policies[table, persona.role], images)
+                # The columns again, that are shown: one may have been added since, or the role may have left another.
+                columns = None if exposed is None else sorted(exposed)
+                policies[table, persona.role] = self._read_policy(persona, table, columns)
+            policy = policies[table, persona.role]
+            known = {one for one in pending if _is_whole(one, policy.shape)}
+            images = list(dict.fromkeys(image for one in pending if one in known for image in _images(one.sight.event)))
+            visible, doubtful = self._visible(persona, table, policy, images)
         except RowSecurityError as error:
             self._tell(f"changes of {table} cannot be judged as {persona.role!r}: {error}")
-            for one in known:
-                one.give_up("schema")
-            return
-        for one in known:
+            known, visible, doubtful = set(), set(), set()
+        for one in pending:
             event = one.sight.event
-            one.judge(_Image(event, is_new=False) in visible, _Image(event, is_new=True) in visible)
+            if one not in known or not doubtful.isdisjoint(_images(event)):
+                one.give_up("overflow" if event.truncated else "schema")
+            else:
+                one.judge(_Image(event, is_new=False) in visible, _Image(event, is_new=True) in visible)
 
-    def _read_policy(self, persona: Persona, table: TableName, columns: list[str]) -> str:
-        """Return what row-level security asks of a row, as SQL.
+    def _read_policy(self, persona: Persona, table: TableName, columns: list[str] | None) -> _Policy:
+        """Return what row-level security asks of a row.
 
-        :raises RowSecurityError: it asks nothing, or the persona may not read the table.
+        :param columns: those that are shown; None: all that there are.
+        :raises RowSecurityError: it asks nothing, or the persona may not read these.
         """
         place = {"schema": table.schema, "name": table.name, "columns": columns}
         rows = self._ask(persona, _EMPTY_PATH + _POLICIES, place, _why)
         if not rows:
             raise RowSecurityError(f"there is no table {table}")
-        [(role, virtual, active, readable, permissive, restrictive)] = rows
+        [(role, virtual, active, readable, permissive, restrictive, names, has_own_null, shape)] = rows
         _check_role(persona, role)
         if virtual:
             raise RowSecurityError(f"{table} has a virtual generated column, whose value the log does not have")
@@ -120,19 +162,20 @@ class RowSecurity:
             )
         if not readable:
             raise RowSecurityError(f"{role!r} may not SELECT the columns that {table} shows")
-        return f"({permissive or 'false'}) AND ({restrictive or 'true'})"
+        condition = f"({permissive or 'false'}) AND ({restrictive or 'true'})"
+        return _Policy(condition, tuple(names), tuple(has_own_null), shape)
 
-    def _visible(self, persona: Persona, table: TableName, policy: str, images: list[_Image]) -> set[_Image]:
+    def _visible(
+        self, persona: Persona, table: TableName, policy: _Policy, images: list[_Image]
+    ) -> tuple[set[_Image], set[_Image]]:
+        """Return what the persona may see, and of what the log does not say enough to know."""
         if not images:
-            return set()
-        parts = {"table": quoted(table), "alias": quote(table.name), "policy": policy}
-        # In one pass: a table may be called "{policy}".
-        statement = re.sub(r"\{(\w+)\}", lambda place: parts[place[1]].replace("%", "%%"), _VISIBLE)
+            return set(), set()
         rows, overlays = zip(*(image.texts for image in images), strict=True)
         parameters = {"numbers": list(range(len(images))), "images": list(rows), "overlays": list(overlays)}
-        [(role, numbers)] = self._ask(persona, statement, parameters, _why_in_a_word)
+        [(role, seen, doubtful)] = self._ask(persona, policy.question(table), parameters, _why_in_a_word)
         _check_role(persona, role)
-        return {images[number] for number in numbers}
+        return {images[number] for number in seen}, {images[number] for number in doubtful}
 
     def _ask(
         self, persona: Persona, statement: str, parameters: dict[str, Any], why: Callable[[ConnectionLost], str]
@@ -206,11 +249,12 @@ def _check_role(persona: Persona, role: str) -> None:
         raise RowSecurityError(f"the role is {role!r}, not {persona.role!r}")
 
 
-def _is_whole(pending: Pending) -> bool:
-    """Whether the log has all columns of the row: a policy may read any of them, and would take one for null."""
+def _is_whole(pending: Pending, shape: Shape) -> bool:
+    """Whether the log has all columns of the row, as they are now: a policy may read any of them, and would take one
+    for null, or for another one that had its name."""
     row = pending.sight.new if pending.sight.new is not None else pending.sight.old
     mark = pending.view.mark
-    return mark is not None and row is not None and row.keys() >= {name for name, stamp in mark.stamps if stamp}
+    return mark is not None and mark.fits(shape) and row is not None and row.keys() >= shape.keys()
 
 
 def _images(event: ChangeEvent) -> list[_Image]:

@@ -235,7 +235,7 @@ class Gate:
         table must not learn their names."""
         try:
             shape = self._define(table).shape
-            if not columns <= shape.keys():
+            if shape and not columns <= shape.keys():  # of a table that is not there, that was the newest word
                 shape = self._renew(table).shape
         except ConnectionLost:
             return  # as in _mark

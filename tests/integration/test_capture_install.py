@@ -65,6 +65,7 @@ def test_status_has_a_word_for_everything(database: Database) -> None:
     [
         ('ALTER TABLE t DISABLE TRIGGER "!pgevents_row"', "disabled", True),
         ("ALTER TABLE t DISABLE TRIGGER USER", "disabled", True),
+        ("ALTER TABLE t DISABLE TRIGGER USER; ALTER TABLE t ADD b int", "disabled", True),
         ('DROP TRIGGER "!pgevents_truncate" ON t', "outdated", False),
         ("ALTER TABLE t RENAME id TO key", "outdated", False),
         ("ALTER TABLE t DROP CONSTRAINT t_pkey", "outdated", False),
@@ -92,7 +93,7 @@ def test_a_renamed_table_is_found_under_its_new_name(database: Database) -> None
     database.execute("CREATE TABLE t (id int PRIMARY KEY)")
     install(database, "t")
     database.execute("ALTER TABLE t RENAME TO later")
-    assert words(database, "t", "later") == ["absent", "outdated"]
+    assert words(database, "t", "later") == ["absent", "missing"]
     install(database, "later")
     database.execute("INSERT INTO later VALUES (1)")
     assert [(event.table, event.type) for event in logged(database)] == [("public.later", "i")]

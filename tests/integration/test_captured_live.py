@@ -162,3 +162,43 @@ def test_another_mode_is_installed_by_the_app_that_declares_it(make_shop: MakeSh
         assert (f"capture_v1_{mode}_" in printed) is (mode != "row")
         shop.close()
     assert database.execute("SELECT count(*) FROM pgevents.log WHERE type = 'g'") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ("ALTER TABLE before RENAME TO orders", "missing"),
+        ('ALTER TABLE before RENAME TO orders; ALTER TABLE orders DISABLE TRIGGER "!pgevents_row"', "disabled"),
+        ("ALTER TABLE before RENAME TO orders; ALTER TABLE orders ADD more int", "missing"),
+    ],
+    ids=["renamed", "renamed and disabled", "renamed and altered"],
+)
+def test_a_table_that_writes_under_another_name_is_not_captured(
+    make_shop: MakeShop, database: Database, change: str, word: str
+) -> None:
+    """Who streams it would be told that it is ready, and hear nothing."""
+    shop = make_shop(PGEVENTS_INSTALL="verify")
+    database.execute("CREATE TABLE before (id int PRIMARY KEY)")
+    shop.events.on_insert(shop.Order)(shop.hear())
+    shop.register()
+    shop.runtime.installer().install([TableName("public", "before")])
+    database.execute(change)
+    shop.start()
+    orders = TableName("public", "orders")
+    assert shop.runtime.installer().status([orders]).tables == {orders: word}
+    assert orders not in (shop.runtime.hub.captured or ())
+    shop.runtime.installer().install([orders])
+    wait_until(lambda: orders in (shop.runtime.hub.captured or ()))
+    database.execute("INSERT INTO orders (id) VALUES (7)")
+    shop.until("insert 7")
+
+
+def test_a_trigger_that_is_disabled_and_outdated_captures_nothing(make_shop: MakeShop, database: Database) -> None:
+    shop = make_shop(PGEVENTS_INSTALL="verify")
+    shop.create_all()
+    shop.events.on_insert(shop.Order)(shop.hear())
+    shop.register()
+    shop.runtime.installer().install(shop.runtime.tables)
+    database.execute('ALTER TABLE orders DISABLE TRIGGER "!pgevents_row"; ALTER TABLE orders ADD more int')
+    shop.start()
+    assert shop.runtime.hub.captured == frozenset()

@@ -9,8 +9,10 @@ import sqlalchemy as sa
 from flask import abort
 
 from pgevents_push import PGEvents
+from pgevents_push.cursor import Snapshot
 from pgevents_push.errors import BadParameter, ExposureError, Forbidden, NotExposed, RequestError, Unauthorized
 from pgevents_push.event import CHANGE_TYPES, TableName
+from pgevents_push.hub import Definition
 from pgevents_push.transports.gate import Gate, Opened
 from pgevents_push.transports.request import TableRequest
 from pgevents_push.transports.rights import Authorize, SubscriptionRequest
@@ -178,6 +180,22 @@ def test_a_star_is_all_columns_also_later_ones() -> None:
     star = gate(columns="*", public=True)
     assert ask(star).exposed is None
     assert ask(star, columns={"anything"}).columns == frozenset({"anything"})  # nobody can be asked here
+
+
+def test_columns_of_a_table_that_is_not_there_are_not_asked_for_again() -> None:
+    """Each time is a connection, and anybody may do it."""
+    asked: list[str] = []
+
+    def define(word: str) -> Definition:
+        asked.append(word)
+        return Definition({}, {}, Snapshot(1, 1), 1)
+
+    events = PGEvents()
+    events.expose(ORDERS, columns="*", public=True)
+    exposures = events.declarations.exposures("public")
+    star = Gate(exposures, "public", lambda _: define("of"), renew=lambda _: define("renewed"))
+    assert ask(star, columns={"anything"}).columns == frozenset({"anything"})
+    assert "renewed" not in asked
 
 
 def test_a_table_given_by_name_needs_its_columns() -> None:

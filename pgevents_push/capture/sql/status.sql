@@ -1,6 +1,8 @@
 -- What is installed, against what should be: one row for the schema, then one for each table. Takes no lock that
 -- anybody waits for. A trigger is compared with its function, events and arguments as the catalog has them, and its
--- function's comment with the table's columns. One of a newer version is left alone.
+-- function's comment with the table's columns. One of a newer version is left alone. What writes nothing under the name
+-- of its table comes before "outdated", which is as good as current to who reads the log: "missing" is also a trigger of a
+-- table that has been renamed.
 -- Triggers for each statement are refused where they would miss changes, tell of others, or tell them in another order.
 WITH wanted (schema_name, table_name, function_name, mode) AS (
   SELECT * FROM ROWS FROM (
@@ -9,18 +11,20 @@ WITH wanted (schema_name, table_name, function_name, mode) AS (
   )
 ), found AS (
   SELECT w.*, c.oid, c.relkind, c.relpersistence, c.relispartition,
-    pg_catalog.convert_to(w.schema_name, e.name) || pg_catalog.decode('00', 'hex')
-      || pg_catalog.convert_to(w.table_name, e.name) || pg_catalog.decode('00', 'hex')
-      || coalesce((
+    named.bytes || coalesce((
         SELECT pg_catalog.string_agg(pg_catalog.convert_to(a.attname::text, e.name) || pg_catalog.decode('00', 'hex'), ''::bytea ORDER BY k.place)
         FROM pg_catalog.pg_index i
         CROSS JOIN LATERAL pg_catalog.unnest(i.indkey::int2[]) WITH ORDINALITY AS k (attnum, place)
         JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
         WHERE i.indrelid = c.oid AND i.indisprimary AND k.place <= i.indnkeyatts
       ), ''::bytea) AS arguments,
-    {shape} AS shape
+    named.bytes AS named, {shape} AS shape
   FROM wanted w
   CROSS JOIN (SELECT pg_catalog.getdatabaseencoding() AS name) e
+  CROSS JOIN LATERAL (
+    SELECT pg_catalog.convert_to(w.schema_name, e.name) || pg_catalog.decode('00', 'hex')
+      || pg_catalog.convert_to(w.table_name, e.name) || pg_catalog.decode('00', 'hex') AS bytes
+  ) AS named
   LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = w.schema_name
   LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = w.table_name
     AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
@@ -63,6 +67,11 @@ SELECT f.schema_name, f.table_name,
     WHEN f.schema_name IN ('pgevents', 'pg_catalog', 'information_schema', 'pg_toast') THEN 'refused'
     WHEN EXISTS (SELECT FROM ours WHERE tgrelid = f.oid AND tgparentid <> 0) OR f.unfit IS NOT NULL THEN 'refused'
     WHEN NOT EXISTS (SELECT FROM ours WHERE tgrelid = f.oid) THEN 'missing'
+    WHEN EXISTS (SELECT FROM ours WHERE tgrelid = f.oid AND tgenabled IN ('D', 'R')) THEN 'disabled'
+    WHEN EXISTS (
+      SELECT FROM ours WHERE tgrelid = f.oid AND NOT is_newer
+        AND pg_catalog.substring(tgargs, 1, pg_catalog.octet_length(f.named)) <> f.named
+    ) THEN 'missing'
     WHEN (
       SELECT pg_catalog.count(*) FROM ours o JOIN {triggers} ON o.tgname = triggers.name AND o.tgtype = triggers.type
       WHERE o.tgrelid = f.oid AND triggers.mode = f.mode AND (
@@ -73,7 +82,6 @@ SELECT f.schema_name, f.table_name,
     ) < greatest(
       (SELECT pg_catalog.count(*) FROM {triggers} WHERE mode = f.mode), (SELECT pg_catalog.count(*) FROM ours WHERE tgrelid = f.oid)
     ) THEN 'outdated'
-    WHEN EXISTS (SELECT FROM ours WHERE tgrelid = f.oid AND tgenabled IN ('D', 'R')) THEN 'disabled'
     ELSE 'current'
   END AS word,
   CASE
