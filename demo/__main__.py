@@ -26,6 +26,12 @@ def leave_ctrl_c_to_the_master(worker: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
+def stop_politely_at_ctrl_c(arbiter: Any) -> None:
+    """As at SIGTERM: streams end with a word. Else gunicorn makes a worker exit while it exits already, which is a
+    traceback as well, every other time."""
+    signal.signal(signal.SIGINT, lambda number, frame: os.kill(os.getpid(), signal.SIGTERM))
+
+
 class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     """gunicorn in this process: when it ends, so does everything else."""
 
@@ -42,6 +48,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             "loglevel": "warning",
             "control_socket_disable": True,
             "post_worker_init": leave_ctrl_c_to_the_master,
+            "when_ready": stop_politely_at_ctrl_c,
         }
         for name, value in settings.items():
             if name in self.cfg.settings:  # the last one is new in gunicorn 25
