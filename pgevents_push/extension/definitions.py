@@ -106,7 +106,8 @@ class Definitions:
         """Ask anew when the columns are not these. Waits for nobody."""
         known = self._known.get(table)
         if known is not None and known.shape != shape:
-            self._known = {name: other for name, other in self._known.items() if other is not known}
+            # The list in one step: another thread may learn of a table meanwhile.
+            self._known = {name: other for name, other in list(self._known.items()) if other is not known}
 
 
 def _read_definition(execute: Execute, table: TableName) -> Definition:
