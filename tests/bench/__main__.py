@@ -1,4 +1,4 @@
-"""`make bench`: prints one table of all measurements; takes some minutes. pytest does not run it.
+"""`make bench`: prints a table of each measurement; takes half an hour. pytest does not run it.
 
 `python -m tests.bench fanout` prints some of them: `fanout`, `peers`, `crowds`, `websockets`, `latency`, `writers`,
 `hub`.
@@ -17,6 +17,7 @@ from tests.bench import (
     crowds,
     fanout,
     peer_fanout,
+    rights,
     row_security,
     subscribers,
     websockets,
@@ -25,7 +26,7 @@ from tests.bench import (
 from tests.bench.printing import Row, machine, print_table
 
 GROUPS: dict[str, tuple[Callable[[], list[Row]], ...]] = {
-    "hub": (subscribers.measure, row_security.measure),
+    "hub": (subscribers.measure, row_security.measure, rights.measure),
     "latency": (commit_latency.measure,),
     "writers": (writer_throughput.measure, bulk_writes.measure),
     "fanout": (fanout.measure,),
@@ -38,7 +39,9 @@ GROUPS: dict[str, tuple[Callable[[], list[Row]], ...]] = {
 def main(names: Sequence[str]) -> None:
     version = subprocess.check_output([find_binaries() / "postgres", "--version"], text=True).split()[-1]
     print(machine(version), flush=True)
-    print_table([row for name in names or GROUPS for measure in GROUPS[name] for row in measure()])
+    for name in names or GROUPS:
+        for measure in GROUPS[name]:
+            print_table(measure())
 
 
 if __name__ == "__main__":

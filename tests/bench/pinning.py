@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 
 import psutil
 
@@ -33,6 +34,7 @@ def _pin(pid: int, core: int) -> None:
 
 
 def free(pid: int) -> None:
-    """Take the binding back."""
+    """Take the binding back. Ended already: does nothing."""
     if POSSIBLE:
-        os.sched_setaffinity(pid, set(_CORES))
+        with suppress(ProcessLookupError):
+            os.sched_setaffinity(pid, set(_CORES))
