@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import threading
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ import pytest
 from flask import Flask
 from websocket import WebSocket, create_connection
 
+from tests.fixtures.chance import SEED, seeded
 from tests.fixtures.postgres import Database
 from tests.fixtures.shop import MakeShop, Shop
 from tests.fixtures.watchers import CHANGES, Item
@@ -85,15 +85,13 @@ def test_a_client_that_stumbles_through_everything_misses_nothing(
     make_shop: MakeShop, serve: Serve, database: Database, history: int
 ) -> None:
     """Both transports, two processes (two listeners with snapshots of their own), cut off anywhere."""
-    seed = int(os.environ.get("PGEVENTS_SEED", random.randrange(2**32)))
-    print(f"PGEVENTS_SEED={seed}")
-    chance = random.Random(seed)
+    chance = seeded(history)
     settings = {"PGEVENTS_HISTORY_BYTES": history, "PGEVENTS_MAX_BATCH_EVENTS": 7}
     sites = [serve(open_shop(make_shop, **settings).app) for _ in range(2)]
     first = Sse(sites[0], None, chance)
     start = next(iter(first)).cursor
     first.close()
-    writers = [threading.Thread(target=write, args=(database, seed + n)) for n in range(4)]
+    writers = [threading.Thread(target=write, args=(database, SEED + n)) for n in range(4)]
     for writer in writers:
         writer.start()
     got: list[Item] = []

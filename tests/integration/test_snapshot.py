@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.fixtures.chance import SEED
 from tests.fixtures.joined import TRANSPORTS, Replica, Serve, follow
 from tests.fixtures.postgres import Database
 from tests.fixtures.shop import MakeShop, Shop
@@ -33,13 +34,12 @@ def test_rows_and_changes_join_exactly(
     """Eight writers that insert, update, delete, roll back and stay open; each join is checked row by row, and in the
     end against SQL. The rows take several chunks, so that most are sent while the writers go on."""
     joins = int(os.environ.get("PGEVENTS_JOINS", 10))
-    seed = int(os.environ.get("PGEVENTS_SEED", random.randrange(2**32)))
-    print(f"PGEVENTS_SEED={seed}")
+    print(f"FAULTS_SEED={SEED}")
     shop = open_shop(make_shop, PGEVENTS_HISTORY_BYTES=history, PGEVENTS_MAX_QUEUE_BYTES=20_000_000)
     site = serve(shop.app)
     database.execute("INSERT INTO orders SELECT n, repeat('0', 100), 0 FROM generate_series(100, 1500) AS n")
     for round_ in range(joins // 10):
-        check_joins(database, site, transport, f"{seed}/{round_}")
+        check_joins(database, site, transport, f"{SEED}/{round_}")
 
 
 def check_joins(database: Database, site: Site, transport: Any, seed: str) -> None:
