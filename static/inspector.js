@@ -1,9 +1,10 @@
-// The inspector's page: asks for the state every two seconds, and shows each change as it comes. Everything that is
+// The inspector's page: asks for the state every few seconds, and shows each change as it comes. Everything that is
 // shown is set as text, never as markup: rows hold whatever somebody wrote.
 
 const TYPES = ["insert", "update", "delete", "truncate"];
 const MOST_SHOWN = 500; // changes that are kept; a browser draws more, but slowly
-const ASK_EVERY = 2000;
+// Longer than gunicorn keeps a silent connection (2 s), so that any worker may answer, not the same one for ever.
+const ASK_EVERY = 2500;
 
 const at = (name) => new URL(`inspector/${name}`, location.href.replace(/\/?(\?.*)?$/, "").replace(/[^/]*$/, ""));
 const $ = (id) => document.getElementById(id);
