@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 from pgevents_push.cursor import Cursor, Snapshot
 from pgevents_push.hub import Page, weight
@@ -14,6 +15,15 @@ MOST_SECONDS = 10.0
 # A last page with fewer changes is read anew for each client. Else a crowd that comes back while changes are written
 # would go from the end of one tiny page to the end of the next, one more with each client.
 FEW = 50
+
+
+class _Kept(NamedTuple):
+    """A page with when it was read, how far the reading goes, and roughly how many bytes it takes."""
+
+    at: float
+    until: Snapshot
+    size: int
+    page: Page
 
 
 class Pages:
@@ -29,27 +39,28 @@ class Pages:
     def __init__(self, max_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._max_bytes, self._clock = max_bytes, clock
         self._lock = threading.Lock()
-        self._kept: dict[Cursor, tuple[float, Snapshot, Page]] = {}  # the oldest first
+        self._kept: dict[Cursor, _Kept] = {}  # the oldest first
         self._size = 0
 
     def of(self, since: Cursor, until: Snapshot) -> Page | None:
         """Return what begins at a cursor and reaches no further than a snapshot, if there is any."""
         with self._lock:
             self._forget()
-            _, reached, page = self._kept.get(since, (0.0, until, None))
-            return page if until.covers(reached) else None
+            kept = self._kept.get(since)
+            return kept.page if kept is not None and until.covers(kept.until) else None
 
     def keep(self, since: Cursor, until: Snapshot, page: Page) -> Page:
         """Take a page that was read; return it as it is for all, itself where it is not worth keeping."""
         is_last = page.cursor.until is None
-        if (is_last and len(page.events) < FEW) or (size := _size(page)) > self._max_bytes:
+        if (is_last and len(page.events) < FEW) or (size := sum(map(weight, page.events))) > self._max_bytes:
             return page
+        kept = _Kept(self._clock(), until, size, page.for_all())
         with self._lock:
             self._drop(since)
             self._size += size
-            self._kept[since] = self._clock(), until, page.for_all()
+            self._kept[since] = kept
             self._forget()
-            return self._kept[since][2]
+        return kept.page
 
     def forget_all(self) -> None:
         """Drop what is kept: the log is another one."""
@@ -60,13 +71,9 @@ class Pages:
     def _forget(self) -> None:
         """Drop the oldest ones, of those that are too old or too many."""
         too_old = self._clock() - MOST_SECONDS
-        while self._kept and (self._size > self._max_bytes or next(iter(self._kept.values()))[0] < too_old):
+        while self._kept and (self._size > self._max_bytes or next(iter(self._kept.values())).at < too_old):
             self._drop(next(iter(self._kept)))
 
     def _drop(self, since: Cursor) -> None:
         if (known := self._kept.pop(since, None)) is not None:
-            self._size -= _size(known[2])
-
-
-def _size(page: Page) -> int:
-    return sum(map(weight, page.events))
+            self._size -= known.size

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable
 from pgevents_push.errors import Unavailable
 from pgevents_push.event import TableName
 from pgevents_push.hub import Hub, View
+from pgevents_push.transports.showing import RETRY_AFTER_SECONDS
 
 # A table that appears is looked for every 15 s at least (extension/captured.py): it is captured before this is over.
 WAIT_SECONDS = 20.0
 LOOK_SECONDS = 5.0  # how often a stream, which is not woken for it, looks whether that is so
-RETRY_AFTER_SECONDS = 2
 
 
 class Patience:

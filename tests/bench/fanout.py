@@ -37,7 +37,8 @@ class Kind:
     window: int
 
 
-LOADS = (Kind("one by one", 1, 1), Kind("eight", 8, 2), Kind("a hundred", 100, 2))
+ONE_BY_ONE = Kind("one by one", 1, 1)
+LOADS = (ONE_BY_ONE, Kind("eight", 8, 2), Kind("a hundred", 100, 2))
 
 
 def measure() -> list[Row]:
@@ -74,10 +75,10 @@ def run_floor(server: Floor, load: Load, kind: Kind, frame: float, rate: float) 
     return counted(load, run)
 
 
-def run_product(running: Product, load: Load, kind: Kind) -> Run:
+def run_product(running: Product, load: Load, kind: Kind, table: str = "ticks") -> Run:
     def run() -> float:
         used = running.cpu
-        in_window(load, lambda: running.write(kind.rows), kind.window, SECONDS)
+        in_window(load, lambda: running.write(kind.rows, table), kind.window, SECONDS)
         return running.cpu - used
 
     return counted(load, run, kind.rows)

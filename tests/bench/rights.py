@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import statistics
 
-from tests.bench.deliveries import Run, counted, in_window, middle
+from tests.bench.deliveries import Run, middle
+from tests.bench.fanout import ONE_BY_ONE, SECONDS, run_product
 from tests.bench.native import loading
 from tests.bench.printing import Row
 from tests.bench.product import Product, product
 
 CLIENTS = 300
 REPEATS = 5
-SECONDS = 2.0
 # Everybody sees each change of both; of "shared" because a condition of their own says so.
 TABLES = ("ticks", "shared")
 
@@ -31,12 +31,6 @@ def measure() -> list[Row]:
 
 def _one_by_one(running: Product, table: str) -> Run:
     with loading(running.port, CLIENTS, f"/pgevents/stream?table={table}") as load:
-
-        def run() -> float:
-            used = running.cpu
-            in_window(load, lambda: running.write(1, table), 1, SECONDS)
-            return running.cpu - used
-
-        found = counted(load, run, 1)
+        found = run_product(running, load, ONE_BY_ONE, table)
     running.settle()
     return found

@@ -67,6 +67,12 @@ def alter(database: Database, sql: str) -> None:
             assert time.monotonic() < ends, sql
 
 
+def hear_some(follower: Client) -> None:
+    """Wait for some writes."""
+    heard = len(follower.changes)
+    assert until(lambda: len(follower.changes) > heard + 5, 60)
+
+
 def test_columns_come_and_go(filled: Database, served: Serving) -> None:
     """No writer fails, and whoever reads gets each change once and in order, or the word that the columns changed."""
     follower = Client("ddl", served.ports[0], ["orders"])
@@ -77,8 +83,7 @@ def test_columns_come_and_go(filled: Database, served: Serving) -> None:
     with writers.writing(filled.connect, LOAD) as counts:
         for alteration in ALTERATIONS:
             alter(filled, f"ALTER TABLE orders {alteration}")
-            heard = len(follower.changes) + 5
-            assert until(lambda least=heard: len(follower.changes) > least, 60)  # type: ignore[misc]
+            hear_some(follower)
     last = int(last_insert(filled, 50_001))
     assert until(lambda: follower.has_lately(last), 60), (errors, served.output())
     threads.end()
